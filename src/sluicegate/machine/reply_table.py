@@ -1,0 +1,186 @@
+"""The transition table of `Reply`: one model reply, from the first byte to its end.
+
+States name the part that is open. Any number of tool calls may stay open beside it (Chat Completions has no explicit
+end of a call and may interleave them): CALL means that a call was the last to speak. Text, reasoning, refusal and
+provider parts exclude each other; opening one closes the one before.
+"""
+
+from enum import StrEnum
+
+from .table import Arrow, Table
+
+
+class State(StrEnum):
+    """Where a reply is."""
+
+    WAITING = "waiting"
+    BETWEEN = "between"
+    TEXT = "text"
+    REASONING = "reasoning"
+    REFUSAL = "refusal"
+    CALL = "call"
+    PROVIDER = "provider"
+    FINISHING = "finishing"
+    FINISHED = "finished"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Symbol(StrEnum):
+    """What a delta means, given what the reply holds already.
+
+    *_OPEN begins a part, *_MORE goes on with the open one. CALL_LATE goes on with a call that has ended, which no
+    provider may do; END_* are the explicit end where nothing was said, and where calls were made.
+    """
+
+    START = "start"
+    TEXT_OPEN = "text_open"
+    TEXT_MORE = "text_more"
+    REASONING_OPEN = "reasoning_open"
+    REASONING_MORE = "reasoning_more"
+    SIGNATURE = "signature"
+    REFUSAL_OPEN = "refusal_open"
+    REFUSAL_MORE = "refusal_more"
+    CITATION = "citation"
+    CALL_OPEN = "call_open"
+    CALL_MORE = "call_more"
+    CALL_LATE = "call_late"
+    CALL_END = "call_end"
+    PROVIDER_OPEN = "provider_open"
+    PROVIDER_MORE = "provider_more"
+    PROVIDER_UPDATE = "provider_update"
+    PART_END = "part_end"
+    NOTHING_NEW = "nothing_new"
+    USAGE = "usage"
+    FINISH = "finish"
+    FINISH_NOTICE = "finish_notice"
+    END = "end"
+    END_EMPTY = "end_empty"
+    END_WITH_CALLS = "end_with_calls"
+    EOF = "eof"
+    ERROR = "error"
+    LIMIT = "limit"
+
+
+class Action(StrEnum):
+    """What an arrow does; each is a method of `Reply`."""
+
+    CLOSE = "close"
+    OPEN = "open"
+    APPEND = "append"
+    SIGN = "sign"
+    CITE = "cite"
+    OPEN_CALL = "open_call"
+    APPEND_CALL = "append_call"
+    END_CALL = "end_call"
+    END_CALLS = "end_calls"
+    UPDATE = "update"
+    NOTE_USAGE = "note_usage"
+    NOTE_FINISH = "note_finish"
+    INFER_STOP = "infer_stop"
+    FAIL = "fail"
+    FAIL_TRUNCATED = "fail_truncated"
+    FAIL_EMPTY = "fail_empty"
+    FAIL_LIMIT = "fail_limit"
+
+
+_S, _Y, _A = State, Symbol, Action
+
+# From every state before the finish reason.
+_ACTIVE = {
+    _Y.ERROR: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL)),
+    _Y.LIMIT: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL_LIMIT)),
+    _Y.EOF: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL_TRUNCATED)),
+    _Y.TEXT_OPEN: Arrow(_S.TEXT, (_A.CLOSE, _A.OPEN, _A.APPEND)),
+    _Y.REASONING_OPEN: Arrow(_S.REASONING, (_A.CLOSE, _A.OPEN, _A.APPEND)),
+    _Y.REFUSAL_OPEN: Arrow(_S.REFUSAL, (_A.CLOSE, _A.OPEN, _A.APPEND)),
+    _Y.PROVIDER_OPEN: Arrow(_S.PROVIDER, (_A.CLOSE, _A.OPEN, _A.APPEND)),
+    _Y.CALL_OPEN: Arrow(_S.CALL, (_A.CLOSE, _A.OPEN_CALL, _A.APPEND_CALL)),
+    _Y.CALL_MORE: Arrow(_S.CALL, (_A.CLOSE, _A.APPEND_CALL)),
+    _Y.FINISH: Arrow(_S.FINISHED, (_A.CLOSE, _A.NOTE_FINISH)),
+    _Y.FINISH_NOTICE: Arrow(_S.FINISHING, (_A.CLOSE, _A.NOTE_FINISH)),
+    _Y.END: Arrow(_S.DONE, (_A.CLOSE, _A.END_CALLS, _A.INFER_STOP)),
+    _Y.END_EMPTY: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL_EMPTY)),
+    _Y.END_WITH_CALLS: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL_TRUNCATED)),
+}
+
+# After the finish reason: words still count, calls come too late (case 32), usage and the end are awaited.
+_CLOSING = {
+    _Y.ERROR: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL)),
+    _Y.LIMIT: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL_LIMIT)),
+    _Y.END: Arrow(_S.DONE, (_A.END_CALLS,)),
+    _Y.END_EMPTY: Arrow(_S.DONE, (_A.END_CALLS,)),
+    _Y.END_WITH_CALLS: Arrow(_S.DONE, (_A.END_CALLS,)),
+}
+
+
+def _stay(state: State) -> dict[Symbol, Arrow]:
+    """The arrows that never leave a state."""
+    return {
+        _Y.START: Arrow(state),
+        _Y.CITATION: Arrow(state, (_A.CITE,)),
+        _Y.CALL_END: Arrow(state, (_A.END_CALL,)),
+        _Y.PROVIDER_UPDATE: Arrow(state, (_A.UPDATE,)),
+        _Y.NOTHING_NEW: Arrow(state),
+        _Y.USAGE: Arrow(state, (_A.NOTE_USAGE,)),
+    }
+
+
+def _late(state: State) -> dict[Symbol, Arrow]:
+    """The arrows of a part that comes after the finish reason: it is a part of its own, closed at once."""
+    return {
+        _Y.TEXT_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
+        _Y.REASONING_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
+        _Y.REFUSAL_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
+        _Y.PROVIDER_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
+        _Y.CALL_OPEN: Arrow(state),
+        _Y.CALL_MORE: Arrow(state),
+        _Y.FINISH: Arrow(state, (_A.NOTE_FINISH,)),
+        _Y.FINISH_NOTICE: Arrow(state, (_A.NOTE_FINISH,)),
+    }
+
+
+TABLE: Table[State, Symbol] = {
+    _S.WAITING: {**_stay(_S.WAITING), **_ACTIVE, _Y.START: Arrow(_S.BETWEEN)},
+    _S.BETWEEN: {**_stay(_S.BETWEEN), **_ACTIVE},
+    _S.TEXT: {
+        **_stay(_S.TEXT),
+        **_ACTIVE,
+        _Y.TEXT_MORE: Arrow(_S.TEXT, (_A.APPEND,)),
+        _Y.PART_END: Arrow(_S.BETWEEN, (_A.CLOSE,)),
+    },
+    _S.REASONING: {
+        **_stay(_S.REASONING),
+        **_ACTIVE,
+        _Y.REASONING_MORE: Arrow(_S.REASONING, (_A.APPEND,)),
+        _Y.SIGNATURE: Arrow(_S.REASONING, (_A.SIGN,)),
+        _Y.PART_END: Arrow(_S.BETWEEN, (_A.CLOSE,)),
+    },
+    _S.REFUSAL: {
+        **_stay(_S.REFUSAL),
+        **_ACTIVE,
+        _Y.REFUSAL_MORE: Arrow(_S.REFUSAL, (_A.APPEND,)),
+        _Y.PART_END: Arrow(_S.BETWEEN, (_A.CLOSE,)),
+    },
+    _S.PROVIDER: {
+        **_stay(_S.PROVIDER),
+        **_ACTIVE,
+        _Y.PROVIDER_MORE: Arrow(_S.PROVIDER, (_A.APPEND,)),
+        _Y.PART_END: Arrow(_S.BETWEEN, (_A.CLOSE,)),
+    },
+    _S.CALL: {**_stay(_S.CALL), **_ACTIVE},
+    _S.FINISHING: {
+        **_stay(_S.FINISHING),
+        **_late(_S.FINISHING),
+        **_CLOSING,
+        _Y.EOF: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL_TRUNCATED)),
+    },
+    _S.FINISHED: {
+        **_stay(_S.FINISHED),
+        **_late(_S.FINISHED),
+        **_CLOSING,
+        _Y.EOF: Arrow(_S.DONE, (_A.END_CALLS,)),
+    },
+    _S.DONE: {symbol: Arrow(_S.DONE) for symbol in Symbol},
+    _S.FAILED: {symbol: Arrow(_S.FAILED) for symbol in Symbol},
+}
