@@ -61,12 +61,11 @@ def reference(data: bytes, limit: int = NO_LIMIT) -> list[Out]:
     unended = len(lines) - 1
     name, id_buffer, last_id, retry, size = "", "", "", cast("int | None", None), 0
     values: list[bytes] = []
-    cut = any(data.endswith(lead[:n]) for lead in LEADS for n in range(1, len(lead)))
     for number, line in enumerate(lines):
-        if size + len(line) > limit:
+        if line and size + len(line) > limit:
             return [*out, SseFault(f"an event is larger than {limit} bytes"), ("pending", None, last_id, retry)]
         if number == unended:
-            if cut:
+            if CUT_SHORT.search(line[-3:]):
                 return [*out, SseFault(CUT_CHARACTER), ("pending", None, last_id, retry)]
             if line != b"data" and not line.startswith(b"data:"):
                 break
@@ -96,33 +95,30 @@ def reference(data: bytes, limit: int = NO_LIMIT) -> list[Out]:
     return [*out, ("pending", pending, last_id, retry)]
 
 
-# Every well-formed character of more than one byte, by its first two bytes (Unicode table 3-7), filled up with 80.
-LEADS = [
-    bytes([first, second, 0x80, 0x80][:length])
-    for length, firsts in ((2, range(0xC2, 0xE0)), (3, range(0xE0, 0xF0)), (4, range(0xF0, 0xF5)))
-    for first in firsts
-    for second in range(
-        {0xE0: 0xA0, 0xF0: 0x90}.get(first, 0x80),
-        {0xED: 0xA0, 0xF4: 0x90}.get(first, 0xC0),
-    )
-]
+# Every beginning of a well-formed character, at the end of the bytes (Unicode table 3-7).
+CUT_SHORT = re.compile(
+    rb"(?:[\xc2-\xf4]|\xe0[\xa0-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]|\xed[\x80-\x9f]"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]?|[\xf1-\xf3][\x80-\xbf]{1,2}|\xf4[\x80-\x8f][\x80-\xbf]?)\Z"
+)
 
 ATOMS = [
     b"data: ", b"data:", b"data", b"data:x", b"data: {}", b"\ndata: \xf0\x9f\x98\x80", b'"\\ud83d\\ude00"', b"\\ud8",
     b"event: x", b"event:", b"event", b"id: 7", b"id", b"id: \0", b"retry: 50", b"retry:5x", b": hm", b":", b" ", b"x",
-    b"\n", b"\n\n", b"\r", b"\r\r", b"\r\n", b"\r\n\r\n", b"\n\r", b"\r\n\n", b"\n", b"\n\n", BOM, BOM[:2], "é".encode(),
-    "\u2028\x85\x0b".encode(), b"\xff", b"\xe2\x98", b"\0", b"event: x\ndata: y\n\n", b"datax: 1\n", b"DATA: 1\n",
+    b"\n", b"\n\n", b"\r", b"\r\r", b"\r\n", b"\r\n\r\n", b"\n\r", b"\r\n\n", b"\n", b"\n\n", BOM, BOM[:2],
+    "é".encode(), "\u2028\x85\x0b".encode(), b"\xff", b"\xe2\x98", b"\0", b"event: x\ndata: y\n\n", b"datax: 1\n", b"DATA: 1\n",
 ]  # fmt: skip
+
+DATA_LINES = [b"data: 1\n", b"data:2\r\n", b"data: 3\n\n", b"data: 4\r", b"event: x\ndata: 5\n\n", b"\ndata:\r\r\n"]
 
 
 def nasty_fragments(count: int) -> list[bytes]:
-    """The same fragments in every run: 60 bytes of atoms, cut off wherever that falls."""
+    """The same fragments in every run: 60 bytes, cut off wherever that falls."""
     rng = random.Random(20)
     made: list[bytes] = []
     while len(made) < count:
         fragment = BOM if rng.random() < 0.2 else b""
         while len(fragment) < 60:
-            fragment += rng.choice(ATOMS)
+            fragment += rng.choice(ATOMS if rng.random() < 0.8 else DATA_LINES)
         made.append(fragment[:60])
     return made
 
@@ -333,7 +329,7 @@ def test_recorded_streams_with_every_line_end() -> None:
             whole = check_split_law(SseDecoder, feed, finish, data, chunkings=reads)
             assert whole == expected, stream.name
         total += len(expected) - 1
-    assert total >= 20_000
+    assert total >= 18_000
 
 
 def test_recorded_streams_cut_near_each_blank_line() -> None:
@@ -496,7 +492,7 @@ def test_what_is_encoded_is_decoded_again(frames: list[tuple[bytes, str, str]], 
 
 def test_encoded_data_cannot_leave_its_event() -> None:
     rng = random.Random(8)
-    parts = ["\r", "\n", "\r\n", "\0", "\u2028", "\u2029", "\x85", "\ufeff", "data: ", "event: x", "id: 1", ":", " ", "é"]
+    parts = ["\r", "\n", "\r\n", "\0", "\u2028", "\u2029", "\x85", "\ufeff", "data: ", "event: x", "id: 1", ":", "é"]
     for _ in range(10_000):
         data = "".join(rng.choice(parts) for _ in range(rng.randrange(12))).encode()
         frame = encode_event(data, event="e", id="1")

@@ -119,7 +119,7 @@ class Reply:
         noted = self._noted or FinishReason.STOP
         if any(isinstance(call, CallBroken) and call.fault is CallFault.TRUNCATED for call in self.calls):
             return FinishReason.LENGTH
-        if noted is FinishReason.STOP and self._calls.order:
+        if noted in (FinishReason.STOP, FinishReason.PAUSE) and self._calls.order:
             return FinishReason.TOOL_CALLS
         if noted is FinishReason.TOOL_CALLS and not self._calls.order:
             return FinishReason.STOP

@@ -71,9 +71,9 @@ class SseDecoder:
     forgiven, `take_pending`. No method raises, whatever the bytes. `retry` is the last reconnection time that the
     stream asked for, in milliseconds; `last_event_id` is what a reconnection would send.
 
-    `max_event_bytes` bounds one event: its lines but for comments, each with one byte of line end, up to and without
-    the end of the line being read (a comment counts only while it is that line). A larger one gives `SseFault`. Bytes
-    held never exceed this and one read. Every byte is scanned and copied a constant number of times.
+    `max_event_bytes` bounds one event: all its lines and the line ends between them, but for comments (of which each
+    must fit by itself beside the event so far). A larger one gives `SseFault`. Bytes held never exceed this and one
+    read. Every byte is scanned and copied a constant number of times.
     """
 
     __slots__ = ("_after_cr", "_data", "_event", "_id", "_max", "_names", "_partial", "_phase", "_size",
@@ -199,7 +199,7 @@ class SseDecoder:
             else:
                 self._field(line)
         self._partial += last
-        if self._size + len(self._partial) > self._max:
+        if self._partial and self._size + len(self._partial) > self._max:
             out.append(self._oversize())
             return False
         self._settle()

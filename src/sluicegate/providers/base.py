@@ -1,0 +1,53 @@
+"""What the runtime needs of a provider, and the ways in which one fails."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from ..machine.errors import RunError, SluicegateError
+from ..machine.history import Request
+from ..wire.upstream.base import Decoder
+
+
+class ProviderError(SluicegateError):
+    """A provider did not answer; `error` is what clients are told, with nothing of the provider's text in it."""
+
+    def __init__(self, error: RunError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider could not be reached, or is overloaded. Before the first delta another try may help."""
+
+
+class ProviderRejected(ProviderError):
+    """The provider refused the request; `status` is its HTTP status. Another try will not help."""
+
+    def __init__(self, error: RunError, status: int) -> None:
+        super().__init__(error)
+        self.status = status
+
+
+class StreamLost(ProviderError):
+    """The connection broke while the reply was under way."""
+
+
+class Provider(Protocol):
+    """One way to reach models: an SDK client and a dialect."""
+
+    def decoder(self) -> Decoder:
+        """Return a fresh decoder for one reply of this provider's dialect."""
+        ...
+
+    def open(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Send `request`; inside the context, iterate over the raw bytes of the reply, all of one read at a time.
+
+        Entering raises ProviderUnavailable or ProviderRejected, iterating StreamLost. Leaving the context closes the
+        upstream at once unless it was read to its end; then the connection is kept. Cancellation closes it too.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the client and its pooled connections."""
+        ...

@@ -1,0 +1,143 @@
+"""The driver of one run: performs what `Run` asks for. One nursery, one cancel scope.
+
+Whatever ends a run tells the machine first and cancels the scope afterwards; telling is synchronous, so the terminal
+event is in the log before anything is cancelled, and there is exactly one.
+"""
+
+import logging
+from enum import StrEnum
+
+import trio
+
+from ..machine.deltas import Delta
+from ..machine.errors import ErrorCode, RunError
+from ..machine.events import Event, RunFailed
+from ..machine.run import Run
+from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
+from ..providers.base import Provider, ProviderError
+from ..tools.registry import Registry
+from .batch import Batch
+from .feed import Feed
+from .merge import merged
+from .options import RunOptions
+
+log = logging.getLogger(__name__)
+
+TIMED_OUT = RunError(ErrorCode.TIMEOUT, "The run took longer than its time limit (run_seconds).", retryable=True)
+SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down.", retryable=True)
+INTERNAL = RunError(ErrorCode.INTERNAL, "Something went wrong on our side.")
+
+
+class Phase(StrEnum):
+    """What the run is doing, for those who watch it from outside."""
+
+    OPENING = "opening"
+    STREAMING = "streaming"
+    TOOLS = "tools"
+    ENDED = "ended"
+
+
+class Driver:
+    """Drives `run` until its terminal event. Any task of the run may call `tell`; nobody awaits in it."""
+
+    def __init__(self, run: Run, provider: Provider, tools: Registry, feed: Feed, options: RunOptions) -> None:
+        self.run = run
+        self.feed = feed
+        self.phase = Phase.OPENING
+        self._provider = provider
+        self._tools = tools
+        self._options = options
+        self._scope = trio.CancelScope()
+        self._batch: Batch | None = None
+        self._wanted: OpenUpstream | None = None
+        self._wake = trio.Event()
+
+    async def drive(self) -> None:
+        """Run to the end. Never raises but Cancelled (and then the log has its terminal event all the same)."""
+        try:
+            with self._scope:
+                self._scope.deadline = trio.current_time() + self._options.run_seconds
+                async with trio.open_nursery() as nursery:
+                    self._batch = Batch(self.run.run_id, self._tools, nursery, self.tell, self._options.parallel_tools)
+                    self.tell(Begin())
+                    while (wanted := await self._next_step()) is not None:
+                        await self._step(wanted)
+                    nursery.cancel_scope.cancel()
+            if self.run.terminal is None:
+                self.tell(Cancel(TIMED_OUT))
+        except Exception:
+            log.exception("run %s failed", self.run.run_id)
+            self.tell(Cancel(INTERNAL))
+        finally:
+            self.tell(Cancel(SHUTTING_DOWN))
+            self.phase = Phase.ENDED
+
+    def tell(self, happened: Input) -> None:
+        """Hand an input to the machine and perform what comes of it. Synchronous; after the end it does nothing."""
+        self._perform(self.run.receive(happened))
+
+    def cancel(self, error: RunError) -> None:
+        """End the run with `error` as its terminal event, at once. Harmless if it has ended."""
+        self.tell(Cancel(error))
+
+    def _perform(self, outputs: list[Output]) -> None:
+        events: list[Event] = []
+        for output in outputs:
+            match output:
+                case OpenUpstream():
+                    self._wanted = output
+                    self._wake.set()
+                case StartTools(calls=calls):
+                    self.phase = Phase.TOOLS
+                    if self._batch is not None:
+                        self._batch.start(calls)
+                case _:
+                    events.append(output)
+        if events:
+            self.feed.publish(events)
+            if isinstance(events[-1], RunFailed):
+                self._scope.cancel()
+        if self.run.terminal is not None:
+            self._wake.set()
+
+    async def _next_step(self) -> OpenUpstream | None:
+        """Wait for the tools of a step; return the next request, or None after the terminal event."""
+        while self._wanted is None and self.run.terminal is None:
+            self._wake = trio.Event()
+            await self._wake.wait()
+        wanted, self._wanted = self._wanted, None
+        return wanted
+
+    async def _step(self, wanted: OpenUpstream) -> None:
+        self.phase = Phase.OPENING
+        decoder = self._provider.decoder()
+        try:
+            async with self._provider.open(wanted.request) as chunks:
+                self.phase = Phase.STREAMING
+                async for data in chunks:
+                    if not self._feed_deltas(wanted.step, decoder.feed(data)):
+                        # Read on to EOF for a moment, so that the connection can be used again.
+                        with trio.move_on_after(self._options.drain_seconds):
+                            async for _ in chunks:
+                                pass
+                        return
+                    await self.feed.wait_room()
+                self._feed_deltas(wanted.step, decoder.eof())
+        except ProviderError as failure:
+            if self._is_listening(wanted.step):
+                self.tell(UpstreamFailed(failure.error))
+
+    def _is_listening(self, step: int) -> bool:
+        return self.run.step == step and self.run.replying
+
+    def _feed_deltas(self, step: int, deltas: list[Delta]) -> bool:
+        """Feed what one read brought, publish it as one; return whether the step wants more."""
+        outputs: list[Output] = []
+        for delta in merged(deltas):
+            if not self._is_listening(step):
+                break
+            outputs += self.run.receive(delta)
+        if outputs:
+            self._perform(outputs)
+        return self._is_listening(step)
+

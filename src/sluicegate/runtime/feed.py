@@ -1,0 +1,125 @@
+"""The event log of one run: sole owner of sequence, frames and readers.
+
+`publish` is synchronous, so the terminal event of a cancelled run needs no shield. Room is awaited separately, before
+the next upstream read: that is the backpressure. A frame is encoded once and shared by all readers.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Protocol
+
+import trio
+
+from ..machine.events import Event, RunDone, RunFailed
+
+MAX_WRITE = 16 * 1024  # bytes that one write may hold, unless a single frame is larger
+
+
+class Encoder(Protocol):
+    """A downstream wire: events of one run to frames."""
+
+    def frames(self, event: Event) -> list[bytes]:
+        """Return the frames of `event`, possibly none."""
+        ...
+
+
+class FeedState(StrEnum):
+    """OPEN until the terminal event is in the log."""
+
+    OPEN = "open"
+    ENDED = "ended"
+
+
+class Feed:
+    """One run's log. `room` is how many bytes the slowest attached reader may lag behind before upstream waits."""
+
+    def __init__(self, encoder: Encoder, room: int) -> None:
+        self.state = FeedState.OPEN
+        self.frames: list[bytes] = []
+        self.size = 0
+        self.readers: list[Reader] = []
+        self._encoder = encoder
+        self._room = room
+        self._drained = trio.Event()
+        self._grown = trio.Event()
+
+    def publish(self, events: Iterable[Event]) -> None:
+        """Append events and wake the readers that wait. Synchronous; after the terminal event nothing is taken."""
+        for event in events:
+            if self.state is FeedState.ENDED:
+                return
+            for frame in self._encoder.frames(event):
+                self.frames.append(frame)
+                self.size += len(frame)
+            if isinstance(event, RunDone | RunFailed):
+                self.state = FeedState.ENDED
+        self._grown.set()
+
+    def attach(self, after: int = 0) -> "Reader":
+        """Return a reader that begins behind frame number `after` (frames count from 1)."""
+        reader = Reader(self, after)
+        self.readers.append(reader)
+        return reader
+
+    def detach(self, reader: "Reader") -> None:
+        """Forget `reader`; it no longer holds anybody up."""
+        self.readers.remove(reader)
+        self._drained.set()
+
+    async def wait_grown(self, seen: int) -> None:
+        """Wait until the log holds more than `seen` frames or has ended. Always a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while len(self.frames) <= seen and self.state is FeedState.OPEN:
+            if self._grown.is_set():
+                self._grown = trio.Event()
+            await self._grown.wait()
+
+    async def wait_room(self) -> None:
+        """Wait until every attached reader has taken all but `room` bytes. A checkpoint only if it has to wait."""
+        while any(self.size - reader.taken > self._room for reader in self.readers):
+            if self._drained.is_set():
+                self._drained = trio.Event()
+            await self._drained.wait()
+
+    def note_taken(self) -> None:
+        """A reader took something; whoever waits for room may look again."""
+        self._drained.set()
+
+
+class Reader:
+    """One reader's place in a feed. `taken` counts the bytes behind it, `at` the frames."""
+
+    def __init__(self, feed: Feed, after: int) -> None:
+        self._feed = feed
+        self.at = after
+        self.taken = sum(len(frame) for frame in feed.frames[:after])
+
+    async def next(self) -> bytes | None:
+        """Return the frames that are there, at most MAX_WRITE bytes at once; None after the terminal.
+
+        Waits if there are none. Cancelled: nothing is taken.
+        """
+        feed = self._feed
+        if self.at == len(feed.frames):
+            if feed.state is FeedState.ENDED:
+                return None
+            await feed.wait_grown(self.at)
+            if self.at == len(feed.frames):
+                return None
+        frames = feed.frames
+        data = frames[self.at]
+        end = self.at + 1
+        if end < len(frames):
+            size = len(data)
+            while end < len(frames) and size + len(frames[end]) <= MAX_WRITE:
+                size += len(frames[end])
+                end += 1
+            data = b"".join(frames[self.at : end])
+        self.at = end
+        self.taken += len(data)
+        feed.note_taken()
+        return data
+
+    def close(self) -> None:
+        """Leave the feed. Synchronous."""
+        self._feed.detach(self)
