@@ -6,7 +6,7 @@ import random
 import re
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
-from typing import SupportsIndex, cast
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -105,7 +105,8 @@ ATOMS = [
     b"data: ", b"data:", b"data", b"data:x", b"data: {}", b"\ndata: \xf0\x9f\x98\x80", b'"\\ud83d\\ude00"', b"\\ud8",
     b"event: x", b"event:", b"event", b"id: 7", b"id", b"id: \0", b"retry: 50", b"retry:5x", b": hm", b":", b" ", b"x",
     b"\n", b"\n\n", b"\r", b"\r\r", b"\r\n", b"\r\n\r\n", b"\n\r", b"\r\n\n", b"\n", b"\n\n", BOM, BOM[:2],
-    "é".encode(), "\u2028\x85\x0b".encode(), b"\xff", b"\xe2\x98", b"\0", b"event: x\ndata: y\n\n", b"datax: 1\n", b"DATA: 1\n",
+    "é".encode(), "\u2028\x85\x0b".encode(), b"\xff", b"\xe2\x98", b"\0", b"datax: 1\n", b"DATA: 1\n",
+    b"event: x\ndata: y\n\n",
 ]  # fmt: skip
 
 DATA_LINES = [b"data: 1\n", b"data:2\r\n", b"data: 3\n\n", b"data: 4\r", b"event: x\ndata: 5\n\n", b"\ndata:\r\r\n"]
@@ -163,6 +164,11 @@ def test_case_03_cr_lf_split_is_one_line_end() -> None:
     assert decoder.feed(b"data: c\r") == []
     assert decoder.feed(b"\r") == [SseEvent("", b"c", "")]
     check(b"data: a\r\ndata: b\r\n\r\ndata: c\r\r\n\n")
+
+
+def test_case_03_a_cr_swallows_only_the_lf_that_follows_it() -> None:
+    reads = [b"data: 1\r\r", b"data: 2", b"\n\n"]
+    assert decode(SseDecoder(), feed, finish, reads) == reference(b"".join(reads))
 
 
 def test_case_04_cr_lf_servers_are_understood_and_only_lf_is_sent() -> None:
@@ -433,19 +439,19 @@ class CountedBytearray(bytearray):
         self.count_all()
         return memoryview(self).tobytes()
 
-    def __contains__(self, key: SupportsIndex | Buffer) -> bool:
+    def __contains__(self, key: object) -> bool:
         self.count_all()
-        return super().__contains__(key)
+        return super().__contains__(key)  # type: ignore[operator]
 
-    def find(self, *args: object) -> int:  # type: ignore[override]
+    def find(self, *args: object) -> int:
         self.count_all()
         return super().find(*args)  # type: ignore[arg-type]
 
-    def split(self, *args: object) -> list[bytearray]:  # type: ignore[override]
+    def split(self, *args: object) -> list[bytearray]:
         self.count_all()
         return super().split(*args)  # type: ignore[arg-type]
 
-    def replace(self, *args: object) -> bytearray:  # type: ignore[override]
+    def replace(self, *args: object) -> bytearray:
         self.count_all()
         return super().replace(*args)  # type: ignore[arg-type]
 
@@ -528,3 +534,12 @@ def test_a_stream_of_many_event_names_keeps_its_cache_small_and_its_names_right(
     names = [f"e{n}" for n in range(200)] + ["n" * 200, " lead"]
     stream = b"".join(b"event: %b\ndata: {}\n\n" % name.encode() for name in names)
     assert [event.event for event in events(stream * 2)] == names * 2
+    endless = b"".join(b"event: %d\ndata: {}\n\n" % n for n in range(20_000))
+    decoder = SseDecoder()
+    tracemalloc.start()
+    try:
+        assert len(decoder.feed(endless)) == 20_000
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000

@@ -1,7 +1,7 @@
 """Which call does a delta belong to? Wires name calls by index, by id, by both or by nothing; this file decides."""
 
 from .arguments import is_json
-from .deltas import CallDelta, CallTotal, Key
+from .deltas import CallDelta, CallTotal, FinishReason, Key
 from .events import CallBroken, CallReady, PartDelta, PartEnded, PartKind, PartStarted, ReplyEvent
 from .parts import GrowingPart, PartState
 from .reply_table import Symbol
@@ -67,7 +67,7 @@ class Calls:
         if delta.call_id and not call.call_id and delta.call_id not in self._by_id:
             call.call_id = delta.call_id
             self._by_id[delta.call_id] = call
-        if delta.name and delta.name != call.name and not call.fragments:
+        if delta.name and delta.name != call.name and not (call.name and call.fragments):
             call.name += delta.name
         if delta.raw:
             call.raws.append(delta.raw)
@@ -88,26 +88,26 @@ class Calls:
             self._announce(call, events)
         return utf8_len(text)
 
-    def end(self, call: GrowingPart, events: list[ReplyEvent]) -> None:
-        """End `call` and judge its arguments."""
+    def end(self, call: GrowingPart, finish: FinishReason | None, events: list[ReplyEvent]) -> None:
+        """End `call` and judge its arguments; `finish` is why the reply ended, None while it goes on."""
         if call.state is PartState.NAMELESS:
             self._announce(call, events)
         if rest := call.release():
             events.append(PartDelta(call.index, PartKind.CALL, rest))
         call.state = PartState.ENDED
-        outcome = call.outcome()
+        outcome = call.settle(finish)
         self.outcomes.append(outcome)
         events += (PartEnded(call.index, PartKind.CALL), outcome)
 
     def end_keyed(self, key: Key, events: list[ReplyEvent]) -> None:
         """End the open call that `key` names."""
-        self.end(self._by_key[key], events)
+        self.end(self._by_key[key], None, events)
 
-    def end_all(self, events: list[ReplyEvent]) -> None:
+    def end_all(self, finish: FinishReason | None, events: list[ReplyEvent]) -> None:
         """End every call that is still open, in order."""
         for call in self.order:
             if call.state is not PartState.ENDED:
-                self.end(call, events)
+                self.end(call, finish, events)
 
     def _announce(self, call: GrowingPart, events: list[ReplyEvent]) -> None:
         call.state = PartState.OPEN
@@ -121,7 +121,7 @@ def _is_other(call: GrowingPart, delta: CallDelta | CallTotal) -> bool:
     """True if `delta`, though it has the key of `call`, begins another call."""
     if delta.call_id and call.call_id:
         return delta.call_id != call.call_id and bool(delta.name or _is_complete(call))
-    if not delta.name:
+    if not delta.name or not call.name:
         return False
     if delta.name != call.name:
         return _is_complete(call)

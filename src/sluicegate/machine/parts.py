@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from . import arguments, history
-from .deltas import Key
+from .deltas import FinishReason, Key
 from .events import CallBroken, CallFault, CallReady, PartKind
 from .text import mend
 
@@ -70,9 +70,15 @@ class GrowingPart:
             self.fragments = ["".join(self.fragments)]
         return "".join(self.fragments)
 
-    def outcome(self) -> CallReady | CallBroken:
-        """Judge a finished call."""
+    def settle(self, finish: FinishReason | None) -> CallReady | CallBroken:
+        """Judge a call that has ended. Parsed here, once; the fragments are gone.
+
+        A call without arguments has none, unless the reply was cut for length: then they never came.
+        """
         text, fault = arguments.settle(self.fragments)
+        if not self.fragments and finish is FinishReason.LENGTH:
+            text, fault = "", CallFault.TRUNCATED
+        self.fragments = [text]
         if fault is None and self.name:
             return CallReady(self.index, self.call_id, self.name, text)
         return CallBroken(self.index, self.call_id, self.name, text, fault or CallFault.MALFORMED)
@@ -89,5 +95,4 @@ class GrowingPart:
             case PartKind.PROVIDER:
                 return history.ProviderPart(self.name, self.raws[-1], self.text())
             case PartKind.CALL:
-                text, _ = arguments.settle(self.fragments)
-                return history.CallPart(self.call_id, self.name, text, self.raws[-1] if self.raws else b"")
+                return history.CallPart(self.call_id, self.name, self.text(), self.raws[-1] if self.raws else b"")

@@ -77,6 +77,7 @@ class Reply:
         self._limits = limits or ReplyLimits()
         self._parts: list[GrowingPart] = []
         self._provider_parts: dict[Key, GrowingPart] = {}
+        self._reasoning_parts: dict[Key, GrowingPart] = {}
         self._focus = _NOWHERE
         self._calls = Calls(call_prefix)
         self._said = UsageDelta()
@@ -154,6 +155,9 @@ class Reply:
             return Symbol.LIMIT
         kind, opening, more = _WORDS[type(delta)]
         focus = self._focus
+        if not delta.text and isinstance(delta, ReasoningDelta) and delta.raw and delta.key in self._reasoning_parts:
+            # Providers send the whole item again when it is done, even after the next part began.
+            return more if self._reasoning_parts[delta.key] is focus else Symbol.PART_UPDATE
         return more if focus.kind is kind and focus.key == delta.key else opening
 
     def _classify_total(self, delta: _WordsTotal) -> Symbol:
@@ -176,7 +180,7 @@ class Reply:
         known = self._provider_parts.get(delta.key)
         if known is None:
             return Symbol.PROVIDER_OPEN
-        return Symbol.PROVIDER_MORE if known is self._focus else Symbol.PROVIDER_UPDATE
+        return Symbol.PROVIDER_MORE if known is self._focus else Symbol.PART_UPDATE
 
     def _classify_call(self, delta: CallDelta | CallTotal) -> Symbol:
         return Symbol.LIMIT if self._call_limit(delta) else self._calls.classify(delta)
@@ -223,6 +227,8 @@ class Reply:
         if isinstance(delta, ProviderDelta):
             part.name = delta.kind
             self._provider_parts[delta.key] = part
+        elif kind is PartKind.REASONING and delta.key is not None:
+            self._reasoning_parts[delta.key] = part
         self._parts.append(part)
         self._focus = part
         events.append(PartStarted(part.index, kind, name=part.name))
@@ -257,8 +263,13 @@ class Reply:
             texts[-1].citations.append(delta.raw)
         events.append(CitationAdded(delta.raw))
 
-    def _update(self, delta: ProviderDelta, _events: list[Event]) -> None:
-        self._note_raw(self._provider_parts[delta.key], delta.raw)
+    def _update(self, delta: ProviderDelta | ReasoningDelta, _events: list[Event]) -> None:
+        parts = self._provider_parts if isinstance(delta, ProviderDelta) else self._reasoning_parts
+        part = parts[delta.key]
+        self._note_raw(part, delta.raw)
+        if isinstance(delta, ProviderDelta):
+            self._size += utf8_len(delta.fragment)
+            part.take(delta.fragment)
 
     def _open_call(self, delta: CallDelta | CallTotal, _events: list[Event]) -> None:
         self._parts.append(self._calls.open(delta, len(self._parts)))
@@ -271,7 +282,7 @@ class Reply:
         self._calls.end_keyed(delta.key, events)
 
     def _end_calls(self, _delta: Delta, events: list[Event]) -> None:
-        self._calls.end_all(events)
+        self._calls.end_all(self._noted, events)
 
     def _note_usage(self, delta: UsageDelta, _events: list[Event]) -> None:
         said = self._said

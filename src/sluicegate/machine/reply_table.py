@@ -48,7 +48,7 @@ class Symbol(StrEnum):
     CALL_END = "call_end"
     PROVIDER_OPEN = "provider_open"
     PROVIDER_MORE = "provider_more"
-    PROVIDER_UPDATE = "provider_update"
+    PART_UPDATE = "part_update"
     PART_END = "part_end"
     NOTHING_NEW = "nothing_new"
     USAGE = "usage"
@@ -96,38 +96,48 @@ _ACTIVE = {
     _Y.REFUSAL_OPEN: Arrow(_S.REFUSAL, (_A.CLOSE, _A.OPEN, _A.APPEND)),
     _Y.PROVIDER_OPEN: Arrow(_S.PROVIDER, (_A.CLOSE, _A.OPEN, _A.APPEND)),
     _Y.CALL_OPEN: Arrow(_S.CALL, (_A.CLOSE, _A.OPEN_CALL, _A.APPEND_CALL)),
-    _Y.CALL_MORE: Arrow(_S.CALL, (_A.CLOSE, _A.APPEND_CALL)),
     _Y.FINISH: Arrow(_S.FINISHED, (_A.CLOSE, _A.NOTE_FINISH)),
     _Y.FINISH_NOTICE: Arrow(_S.FINISHING, (_A.CLOSE, _A.NOTE_FINISH)),
-    _Y.END: Arrow(_S.DONE, (_A.CLOSE, _A.END_CALLS, _A.INFER_STOP)),
-    _Y.END_EMPTY: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL_EMPTY)),
+}
+
+# From those among them in which something was said.
+_SPOKEN = {
+    _Y.CALL_MORE: Arrow(_S.CALL, (_A.CLOSE, _A.APPEND_CALL)),
+    _Y.END: Arrow(_S.DONE, (_A.CLOSE, _A.INFER_STOP)),
     _Y.END_WITH_CALLS: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL_TRUNCATED)),
 }
 
-# After the finish reason: words still count, calls come too late (case 32), usage and the end are awaited.
+# After the finish reason: usage and the end are awaited.
 _CLOSING = {
     _Y.ERROR: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL)),
     _Y.LIMIT: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL_LIMIT)),
-    _Y.END: Arrow(_S.DONE, (_A.END_CALLS,)),
-    _Y.END_EMPTY: Arrow(_S.DONE, (_A.END_CALLS,)),
+    _Y.END: Arrow(_S.DONE),
+    _Y.END_EMPTY: Arrow(_S.DONE),
     _Y.END_WITH_CALLS: Arrow(_S.DONE, (_A.END_CALLS,)),
 }
 
 
 def _stay(state: State) -> dict[Symbol, Arrow]:
-    """The arrows that never leave a state."""
+    """What never leads out of a state."""
     return {
         _Y.START: Arrow(state),
         _Y.CITATION: Arrow(state, (_A.CITE,)),
-        _Y.CALL_END: Arrow(state, (_A.END_CALL,)),
-        _Y.PROVIDER_UPDATE: Arrow(state, (_A.UPDATE,)),
         _Y.NOTHING_NEW: Arrow(state),
         _Y.USAGE: Arrow(state, (_A.NOTE_USAGE,)),
     }
 
 
+def _spoken_stay(state: State) -> dict[Symbol, Arrow]:
+    """What never leads out of a state in which something was said."""
+    return {
+        **_stay(state),
+        _Y.CALL_END: Arrow(state, (_A.END_CALL,)),
+        _Y.PART_UPDATE: Arrow(state, (_A.UPDATE,)),
+    }
+
+
 def _late(state: State) -> dict[Symbol, Arrow]:
-    """The arrows of a part that comes after the finish reason: it is a part of its own, closed at once."""
+    """What comes after the finish reason: words still count, as parts closed at once; calls are too late (case 32)."""
     return {
         _Y.TEXT_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
         _Y.REASONING_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
@@ -135,52 +145,96 @@ def _late(state: State) -> dict[Symbol, Arrow]:
         _Y.PROVIDER_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
         _Y.CALL_OPEN: Arrow(state),
         _Y.CALL_MORE: Arrow(state),
+        _Y.CALL_LATE: Arrow(state),
         _Y.FINISH: Arrow(state, (_A.NOTE_FINISH,)),
         _Y.FINISH_NOTICE: Arrow(state, (_A.NOTE_FINISH,)),
     }
 
 
+# Nothing changes a reply that is over; these are the symbols that can still be named then.
+_IGNORED = (
+    _Y.START,
+    _Y.TEXT_OPEN,
+    _Y.REASONING_OPEN,
+    _Y.SIGNATURE,
+    _Y.REFUSAL_OPEN,
+    _Y.CITATION,
+    _Y.CALL_OPEN,
+    _Y.CALL_LATE,
+    _Y.PROVIDER_OPEN,
+    _Y.PART_UPDATE,
+    _Y.NOTHING_NEW,
+    _Y.USAGE,
+    _Y.FINISH,
+    _Y.FINISH_NOTICE,
+    _Y.END,
+    _Y.END_EMPTY,
+    _Y.END_WITH_CALLS,
+    _Y.EOF,
+    _Y.ERROR,
+    _Y.LIMIT,
+)
+
 TABLE: Table[State, Symbol] = {
-    _S.WAITING: {**_stay(_S.WAITING), **_ACTIVE, _Y.START: Arrow(_S.BETWEEN)},
-    _S.BETWEEN: {**_stay(_S.BETWEEN), **_ACTIVE},
-    _S.TEXT: {
-        **_stay(_S.TEXT),
+    _S.WAITING: {
+        **_stay(_S.WAITING),
         **_ACTIVE,
+        _Y.START: Arrow(_S.BETWEEN),
+        _Y.END_EMPTY: Arrow(_S.FAILED, (_A.FAIL_EMPTY,)),
+    },
+    _S.BETWEEN: {
+        **_spoken_stay(_S.BETWEEN),
+        **_ACTIVE,
+        **_SPOKEN,
+        _Y.END_EMPTY: Arrow(_S.FAILED, (_A.FAIL_EMPTY,)),
+    },
+    _S.TEXT: {
+        **_spoken_stay(_S.TEXT),
+        **_ACTIVE,
+        **_SPOKEN,
         _Y.TEXT_MORE: Arrow(_S.TEXT, (_A.APPEND,)),
         _Y.PART_END: Arrow(_S.BETWEEN, (_A.CLOSE,)),
     },
     _S.REASONING: {
-        **_stay(_S.REASONING),
+        **_spoken_stay(_S.REASONING),
         **_ACTIVE,
+        **_SPOKEN,
         _Y.REASONING_MORE: Arrow(_S.REASONING, (_A.APPEND,)),
         _Y.SIGNATURE: Arrow(_S.REASONING, (_A.SIGN,)),
         _Y.PART_END: Arrow(_S.BETWEEN, (_A.CLOSE,)),
     },
     _S.REFUSAL: {
-        **_stay(_S.REFUSAL),
+        **_spoken_stay(_S.REFUSAL),
         **_ACTIVE,
+        **_SPOKEN,
         _Y.REFUSAL_MORE: Arrow(_S.REFUSAL, (_A.APPEND,)),
         _Y.PART_END: Arrow(_S.BETWEEN, (_A.CLOSE,)),
     },
     _S.PROVIDER: {
-        **_stay(_S.PROVIDER),
+        **_spoken_stay(_S.PROVIDER),
         **_ACTIVE,
+        **_SPOKEN,
         _Y.PROVIDER_MORE: Arrow(_S.PROVIDER, (_A.APPEND,)),
         _Y.PART_END: Arrow(_S.BETWEEN, (_A.CLOSE,)),
     },
-    _S.CALL: {**_stay(_S.CALL), **_ACTIVE},
+    _S.CALL: {
+        **_spoken_stay(_S.CALL),
+        **_ACTIVE,
+        _Y.CALL_MORE: Arrow(_S.CALL, (_A.APPEND_CALL,)),
+        _Y.END_WITH_CALLS: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL_TRUNCATED)),
+    },
     _S.FINISHING: {
-        **_stay(_S.FINISHING),
+        **_spoken_stay(_S.FINISHING),
         **_late(_S.FINISHING),
         **_CLOSING,
         _Y.EOF: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL_TRUNCATED)),
     },
     _S.FINISHED: {
-        **_stay(_S.FINISHED),
+        **_spoken_stay(_S.FINISHED),
         **_late(_S.FINISHED),
         **_CLOSING,
         _Y.EOF: Arrow(_S.DONE, (_A.END_CALLS,)),
     },
-    _S.DONE: {symbol: Arrow(_S.DONE) for symbol in Symbol},
-    _S.FAILED: {symbol: Arrow(_S.FAILED) for symbol in Symbol},
+    _S.DONE: {symbol: Arrow(_S.DONE) for symbol in _IGNORED},
+    _S.FAILED: {symbol: Arrow(_S.FAILED) for symbol in _IGNORED},
 }

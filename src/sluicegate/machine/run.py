@@ -120,7 +120,10 @@ class Run:
         return Symbol.UPSTREAM_CLOSED if late else Symbol.UPSTREAM_FAILED
 
     def _classify_tool(self, done: ToolDone) -> Symbol:
-        waiting = self._started.keys() - self._results.keys() - {done.part}
+        waiting = self._started.keys() - self._results.keys()
+        if done.part not in waiting:
+            return Symbol.TOOL_STRAY
+        waiting -= {done.part}
         if self.state is not State.TOOLS or waiting:
             return Symbol.TOOL_DONE
         return Symbol.TOOL_REPEATED if self._repeats_with(done) else Symbol.TOOL_LAST

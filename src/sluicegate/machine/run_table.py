@@ -17,7 +17,10 @@ class State(StrEnum):
 
 
 class Symbol(StrEnum):
-    """What happened. REPLY_* name how a reply ended, TOOL_* what a tool did to the step."""
+    """What happened. REPLY_* name how a reply ended, TOOL_* what a tool did to the step.
+
+    TOOL_STRAY is a result that no call of this step waits for: legal only after the end, when tools are cut off.
+    """
 
     BEGIN = "begin"
     DELTA = "delta"
@@ -36,6 +39,7 @@ class Symbol(StrEnum):
     TOOL_LAST = "tool_last"
     TOOL_REPEATED = "tool_repeated"
     TOOL_NOTE = "tool_note"
+    TOOL_STRAY = "tool_stray"
     UPSTREAM_FAILED = "upstream_failed"
     UPSTREAM_CLOSED = "upstream_closed"
     CANCEL = "cancel"
@@ -66,6 +70,17 @@ class Action(StrEnum):
 
 
 _S, _Y, _A = State, Symbol, Action
+
+# Nothing changes a run that is over; these are the inputs that may still come then.
+_IGNORED = (
+    _Y.BEGIN,
+    _Y.DELTA,
+    _Y.TOOL_DONE,
+    _Y.TOOL_STRAY,
+    _Y.TOOL_NOTE,
+    _Y.UPSTREAM_FAILED,
+    _Y.CANCEL,
+)
 
 TABLE: Table[State, Symbol] = {
     _S.READY: {
@@ -103,6 +118,6 @@ TABLE: Table[State, Symbol] = {
         _Y.TOOL_NOTE: Arrow(_S.TOOLS, (_A.RELAY_NOTE,)),
         _Y.CANCEL: Arrow(_S.FAILED, (_A.FAIL,)),
     },
-    _S.DONE: {symbol: Arrow(_S.DONE) for symbol in Symbol},
-    _S.FAILED: {symbol: Arrow(_S.FAILED) for symbol in Symbol},
+    _S.DONE: {symbol: Arrow(_S.DONE) for symbol in _IGNORED},
+    _S.FAILED: {symbol: Arrow(_S.FAILED) for symbol in _IGNORED},
 }

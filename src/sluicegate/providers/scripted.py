@@ -6,8 +6,8 @@ that the SDK does to a request and a response happens as it does with the real p
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, repeat, takewhile
-from typing import Final, TypeAlias
+from itertools import repeat
+from typing import Final, Self, TypeAlias
 
 import httpx2
 import trio
@@ -18,13 +18,17 @@ from ..wire.downstream.anthropic_messages import MessagesEncoder
 from ..wire.downstream.dialect import DialectEncoder
 from ..wire.downstream.openai_chat import ChatEncoder
 from ..wire.downstream.openai_responses import ResponsesEncoder
-from .script import Cut, Moment, Pause, Reply, Reset, Stall, Status, Unreachable, perform
+from .script import Cut, Pause, Reply, Reset, Stall, Status, Stop, Unreachable, perform
 from .scripted_request import ScriptedRequest, decode_request
 
 Brain: TypeAlias = Callable[[ScriptedRequest], Reply]
 
 _CREATED: Final = 1_700_000_000
-_PATHS: Final = {"/chat/completions": "openai_chat", "/responses": "openai_responses", "/messages": "anthropic_messages"}
+_DIALECTS: Final = {
+    "/chat/completions": "openai_chat",
+    "/responses": "openai_responses",
+    "/messages": "anthropic_messages",
+}
 _CODES: Final = {
     400: ErrorCode.INVALID_REQUEST,
     401: ErrorCode.UNAUTHORIZED,
@@ -40,29 +44,20 @@ _CODES: Final = {
 }
 
 
-class _Turns:
-    """A plain list of replies as a brain: one for each request, and an error that no SDK retries after the last."""
-
-    def __init__(self, replies: Sequence[Reply]) -> None:
-        self._replies = iter(replies)
-
-    def __call__(self, request: ScriptedRequest) -> Reply:
-        return next(self._replies, [Status(500, {"x-should-retry": "false"})])
-
-
 class ScriptedTransport(httpx2.AsyncBaseTransport):
     """Answers POST requests to .../chat/completions, .../responses and .../messages as `brain` says.
 
-    `brain` is asked once for each request, or is a list of replies used up in turn. `pieces` cuts the stream into reads
-    of that many bytes, whatever the frames, and with `seed` into reads of 1 to `pieces` bytes, the same ones each time;
-    with 0 each delta is one read. Only pauses take time. Every read is a checkpoint.
+    `brain` is asked once for each request, or is a list of replies used up in turn; a request after the last one gets
+    a 500 that no SDK retries. `pieces` cuts the stream into reads of that many bytes, whatever the frames, and with
+    `seed` into reads of 1 to `pieces` bytes, the same ones each time; with 0 each delta is one read. Every read is a
+    checkpoint, and only pauses take time (`trio.sleep`).
 
-    `requests` are the requests so far; of the response bodies `opened` counts all, `closed` those that were closed and
-    `active` the others: a test can prove that no upstream was left open.
+    `requests` holds the requests so far. Of the streams, `opened` counts all, `closed` those that were closed and
+    `active` the others, so a test can prove that no upstream was left open.
     """
 
     def __init__(self, brain: Brain | Sequence[Reply], *, pieces: int = 0, seed: int | None = None) -> None:
-        self._brain: Brain = brain if callable(brain) else _Turns(brain)
+        self._brain = brain if callable(brain) else _in_turn(brain)
         self._pieces = pieces
         self._seed = seed
         self.requests: list[ScriptedRequest] = []
@@ -74,25 +69,126 @@ class ScriptedTransport(httpx2.AsyncBaseTransport):
         return self.opened - self.closed
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Return the response of one reply; raises ConnectError where the script says `Unreachable`."""
+        """Return the response of one reply. Raises ConnectError where the script says `Unreachable`."""
         body = await request.aread()
         await trio.lowlevel.checkpoint()
-        dialect = next((name for path, name in _PATHS.items() if request.url.path.endswith(path)), "")
+        dialect = next((name for path, name in _DIALECTS.items() if request.url.path.endswith(path)), "")
         if request.method != "POST" or not dialect:
-            return _refusal(Status(404), dialect, "The scripted provider has no such route.")
+            return _refused(Status(404), dialect, "The scripted provider has no such route.")
         try:
             asked = decode_request(dialect, body)
         except ValueError as error:
-            return _refusal(Status(400), dialect, str(error))
+            return _refused(Status(400), dialect, str(error))
         self.requests.append(asked)
         reply = self._brain(asked)
-        wait = sum(action.seconds for action in takewhile(_is_pause, reply) if isinstance(action, Pause))
         early = next((action for action in reply if not isinstance(action, Pause)), None)
         if isinstance(early, Status | Unreachable):
-            await trio.sleep(wait)
+            await trio.sleep(sum(action.seconds for action in reply if isinstance(action, Pause)))
         if isinstance(early, Unreachable):
             raise httpx2.ConnectError("the scripted provider is unreachable", request=request)
         if isinstance(early, Status):
-            return _refusal(early, dialect, f"The scripted provider answered {early.status}.")
-        stream = _Body(self, request, asked, reply)
-        return httpx2.Response(200, headers=_headers(len(self.requests)), stream=stream)
+            return _refused(early, dialect, f"The scripted provider answered {early.status}.")
+        return self._stream(request, asked, reply)
+
+    def _stream(self, request: httpx2.Request, asked: ScriptedRequest, reply: Reply) -> httpx2.Response:
+        number = len(self.requests)
+        sizes: Iterator[int] = repeat(self._pieces)
+        if self._seed is not None:
+            draw = random.Random(f"{self._seed}/{number}")  # noqa: S311  (test data, not a secret)
+            sizes = (draw.randint(1, max(1, self._pieces)) for _ in repeat(None))
+        self.opened += 1
+        stream = _Body(request, asked, reply, sizes, reply_id=f"scripted-{number}", on_close=self._count_close)
+        headers = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": f"req-{number}"}
+        return httpx2.Response(200, headers=headers, stream=stream)
+
+    def _count_close(self) -> None:
+        self.closed += 1
+
+
+class _Body(httpx2.AsyncByteStream):
+    """One reply on its way. An iterator rather than a generator: a reader may leave it half read."""
+
+    def __init__(
+        self,
+        request: httpx2.Request,
+        asked: ScriptedRequest,
+        reply: Reply,
+        sizes: Iterator[int],
+        *,
+        reply_id: str,
+        on_close: Callable[[], None],
+    ) -> None:
+        self._request = request
+        self._encoder = _encoder(asked, reply_id)
+        self._moments = perform(
+            reply,
+            call_prefix=f"call_{len(asked.messages)}",
+            input_tokens=sum(len(said.text.split()) for said in asked.messages),
+        )
+        self._sizes = sizes
+        self._on_close = on_close
+        self._closed = False
+        self._held = bytearray()
+        self._barrier: Pause | Stop | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        size = next(self._sizes)
+        while not self._held or len(self._held) < size:
+            moment = self._barrier or next(self._moments, Cut())
+            self._barrier = None
+            if isinstance(moment, bytes):
+                self._held += moment
+            elif not isinstance(moment, Pause | Cut | Reset | Stall):
+                self._held += self._encoder.encode(moment)
+            elif self._held:
+                self._barrier = moment
+                break
+            else:
+                await self._meet(moment)
+        taken = bytes(self._held[: size or None])
+        del self._held[: len(taken)]
+        return taken
+
+    async def _meet(self, barrier: Pause | Stop) -> None:
+        match barrier:
+            case Pause(seconds=seconds):
+                await trio.sleep(seconds)
+            case Stall():
+                await trio.sleep_forever()
+            case Reset():
+                raise httpx2.ReadError("the scripted provider reset the connection", request=self._request)
+            case Cut():
+                raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Count the close, once. No checkpoint: it works in a cancelled scope."""
+        if not self._closed:
+            self._closed = True
+            self._on_close()
+
+
+def _in_turn(replies: Sequence[Reply]) -> Brain:
+    waiting = iter(replies)
+    return lambda request: next(waiting, [Status(500, {"x-should-retry": "false"})])
+
+
+def _encoder(asked: ScriptedRequest, reply_id: str) -> DialectEncoder:
+    match asked.dialect:
+        case "openai_chat":
+            usage = asked.include_usage
+            return ChatEncoder(asked.model, reply_id=f"chatcmpl-{reply_id}", created=_CREATED, include_usage=usage)
+        case "openai_responses":
+            return ResponsesEncoder(asked.model, reply_id=f"resp_{reply_id}", created=_CREATED)
+        case _:
+            return MessagesEncoder(asked.model, reply_id=f"msg_{reply_id}", created=_CREATED)
+
+
+def _refused(status: Status, dialect: str, message: str) -> httpx2.Response:
+    error = RunError(_CODES.get(status.status, ErrorCode.UPSTREAM_ERROR), message)
+    encode = anthropic_messages.encode_error if dialect == "anthropic_messages" else openai_chat.encode_error
+    headers = {"content-type": "application/json", **status.headers}
+    return httpx2.Response(status.status, headers=headers, content=status.body or encode(error))

@@ -30,7 +30,11 @@ class Returned(msgspec.Struct, frozen=True):
 
 
 class ScriptedRequest(msgspec.Struct, frozen=True):
-    """A request to a provider. `results` are those since the last user message, `include_usage` is asked of Chat."""
+    """A request to a provider.
+
+    `dialect` is the module name of its wire, `results` are those since the last user message, `include_usage` is
+    Chat's `stream_options.include_usage`.
+    """
 
     dialect: str
     model: str
@@ -54,7 +58,7 @@ class _Function(msgspec.Struct):
 
 class _ToolCall(msgspec.Struct):
     id: str = ""
-    function: _Function = _Function()
+    function: _Function = msgspec.field(default_factory=_Function)
 
 
 class _Piece(msgspec.Struct):
@@ -120,8 +124,6 @@ class _Reader:
     def say(self, role: str, text: str) -> None:
         if text:
             self.messages.append(Said(role, text))
-            if role == "user":
-                self.results.clear()
 
     def result(self, call_id: str, content: str) -> None:
         self.messages.append(Said("tool", content))
@@ -137,7 +139,10 @@ class _Reader:
         else:
             for call in item.tool_calls or ():
                 self._calls[call.id] = (call.function.name, call.function.arguments)
-            for piece in item.content if isinstance(item.content, list) else ():
+            pieces = item.content if isinstance(item.content, list) else []
+            if item.role == "user" and not any(piece.type == "tool_result" for piece in pieces):
+                self.results.clear()
+            for piece in pieces:
                 if piece.type == "tool_use":
                     self._calls[piece.id] = (piece.name, bytes(piece.input).decode())
                 elif piece.type == "tool_result":

@@ -11,7 +11,7 @@ import trio
 
 from ..machine.deltas import Delta
 from ..machine.errors import ErrorCode, RunError
-from ..machine.events import Event, RunFailed
+from ..machine.events import Event, RunFailed, RunStarted, StepStarted
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
 from ..providers.base import Provider, ProviderError
@@ -38,12 +38,18 @@ class Phase(StrEnum):
 
 
 class Driver:
-    """Drives `run` until its terminal event. Any task of the run may call `tell`; nobody awaits in it."""
+    """Drives `run` until its terminal event. Any task of the run may call `tell`; nobody awaits in it.
+
+    `first` is the first event that tells whether the provider answers (not RunStarted, not StepStarted); `answered` is
+    set together with it.
+    """
 
     def __init__(self, run: Run, provider: Provider, tools: Registry, feed: Feed, options: RunOptions) -> None:
         self.run = run
         self.feed = feed
         self.phase = Phase.OPENING
+        self.first: Event | None = None
+        self.answered = trio.Event()
         self._provider = provider
         self._tools = tools
         self._options = options
@@ -95,10 +101,19 @@ class Driver:
                     events.append(output)
         if events:
             self.feed.publish(events)
+            if self.first is None:
+                self._note_first(events)
             if isinstance(events[-1], RunFailed):
                 self._scope.cancel()
         if self.run.terminal is not None:
             self._wake.set()
+
+    def _note_first(self, events: list[Event]) -> None:
+        for event in events:
+            if not isinstance(event, RunStarted | StepStarted):
+                self.first = event
+                self.answered.set()
+                return
 
     async def _next_step(self) -> OpenUpstream | None:
         """Wait for the tools of a step; return the next request, or None after the terminal event."""
@@ -140,4 +155,3 @@ class Driver:
         if outputs:
             self._perform(outputs)
         return self._is_listening(step)
-

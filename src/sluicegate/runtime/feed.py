@@ -16,7 +16,9 @@ MAX_WRITE = 16 * 1024  # bytes that one write may hold, unless a single frame is
 
 
 class Encoder(Protocol):
-    """A downstream wire: events of one run to frames."""
+    """A downstream wire: events of one run to frames. `epoch` binds cursors to the run."""
+
+    epoch: str
 
     def frames(self, event: Event) -> list[bytes]:
         """Return the frames of `event`, possibly none."""
@@ -38,6 +40,7 @@ class Feed:
         self.frames: list[bytes] = []
         self.size = 0
         self.readers: list[Reader] = []
+        self.epoch = encoder.epoch
         self._encoder = encoder
         self._room = room
         self._drained = trio.Event()

@@ -2,8 +2,8 @@
 
 from .context import ToolContext, ToolError, ToolOutcome
 from .decorator import tool
+from .function import Tool
 from .loading import ToolLoadError, load
 from .registry import Registry
-from .function import Tool
 
 __all__ = ["Registry", "Tool", "ToolContext", "ToolError", "ToolLoadError", "ToolOutcome", "load", "tool"]

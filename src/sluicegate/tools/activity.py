@@ -1,5 +1,6 @@
 """A tool's words for people while it runs: "Checking the weather in Paris"."""
 
+import enum
 import string
 from collections.abc import Collection, Mapping
 
@@ -62,6 +63,8 @@ def _shown(value: object) -> str:
     match value:
         case None:
             return ""
+        case enum.Enum():
+            return _shown(value.value)
         case str():
             return plain(value, MAX_VALUE_CHARS)
         case _:

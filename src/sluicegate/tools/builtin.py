@@ -14,7 +14,7 @@ from .decorator import tool
 from .registry import Registry
 
 LATENCY = 0.3
-_SKIES = ("sunny", "partly cloudy", "cloudy", "light rain", "heavy rain", "snow", "fog")
+_SKIES = ("sunny", "partly cloudy", "cloudy", "light rain", "heavy rain", "fog")
 
 
 @tool(activity="Checking the weather in {city}")

@@ -20,7 +20,7 @@ def read(function: Callable[..., Any]) -> Documentation:
     text = inspect.getdoc(function) or ""
     try:
         parsed = docstring_parser.parse(text)
-    except docstring_parser.ParseError:
+    except Exception:  # ParseError, and an IndexError for some mixtures of styles
         return Documentation(text.strip(), MappingProxyType({}))
     about = "\n\n".join(part.strip() for part in (parsed.short_description, parsed.long_description) if part)
     described = {p.arg_name: p.description.strip() for p in parsed.params if p.description}

@@ -91,14 +91,12 @@ class Tool(Generic[P, R]):
                 return ToolOutcome(content)
             return self._timed_out(None)
         except BaseException as error:
-            if isinstance(error, _PASSED_ON):
-                raise
             leaves = _leaves(error)
-            if isinstance(error, BaseExceptionGroup) and any(isinstance(leaf, _PASSED_ON) for leaf in leaves):
-                passed_on, rest = error.split(_PASSED_ON)
-                if rest is None or passed_on is None:
-                    raise
-                raise passed_on from rest
+            passed_on = [leaf for leaf in leaves if isinstance(leaf, _PASSED_ON)]
+            if len(passed_on) == len(leaves):
+                raise
+            if passed_on:
+                raise BaseExceptionGroup(f"the call of {self.name} was ended from outside", passed_on) from error
             fault = leaves[0] if len(leaves) == 1 else error
             return self._timed_out(fault) if scope.cancelled_caught else self._failed(fault, leaves)
         finally:

@@ -5,13 +5,14 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin
 
 from ..machine.errors import SluicegateError
-from .registry import Registry
 from .function import Tool
+from .registry import Registry
 
 _EXPECTED = "a Tool, a typed function, a list or tuple of them, a Registry, or a function returning one of these"
 _MANY = (list, tuple, Sequence, Iterable)
@@ -62,12 +63,11 @@ def _import(place: str) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(f"sluicegate_tools_file_{path.stem}", path)
-    if specification is None or specification.loader is None:
-        raise FileNotFoundError(path)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module  # annotations are resolved through it
-    specification.loader.exec_module(module)
+    name = f"sluicegate_tools_file_{path.stem}"
+    loader = SourceFileLoader(name, str(path))
+    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
+    sys.modules[name] = module  # pickling and annotations look a function's module up there
+    loader.exec_module(module)
     return module
 
 

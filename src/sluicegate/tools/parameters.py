@@ -6,13 +6,13 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .context import ToolContext, ToolError
 from .jsontext import argument_fault
-from .schema import SchemaGenerator, encode_schema
+from .schema import encode_schema
 from .text import plain
 
 MAX_PROBLEMS = 10
@@ -51,11 +51,8 @@ class Parameters:
             if parameter.default is not parameter.empty:
                 self.defaults[parameter.name] = parameter.default
         self.names = tuple(parameter.name for parameter in self._plan if parameter.field)
-        try:
-            self._model: type[BaseModel] = create_model("Arguments", __config__=_STRICT, **fields)
-            self.schema = encode_schema(self._model)
-        except Exception as error:
-            raise TypeError(f"{where}: its parameters have no JSON Schema: {error}") from error
+        self._model: type[BaseModel] = create_model("Arguments", __config__=_STRICT, **fields)
+        self.schema = encode_schema(self._model)
 
     def bind(self, arguments: str, context: ToolContext) -> tuple[list[object], dict[str, object]]:
         """Return the positional and the named arguments of the call; empty `arguments` mean no arguments (case 21).
@@ -130,20 +127,20 @@ def _is_context(annotation: object) -> bool:
 
 
 def _field(where: str, parameter: inspect.Parameter, described: str | None) -> tuple[Any, Any]:
-    annotation = parameter.annotation
+    options: dict[str, Any] = {"alias": parameter.name, "validation_alias": parameter.name}
+    if described and not _describes_itself(parameter.annotation):
+        options["description"] = described
+    if parameter.default is not parameter.empty:
+        options["default"] = parameter.default
+    field = (parameter.annotation, Field(**options))
     try:
-        TypeAdapter(annotation).json_schema(schema_generator=SchemaGenerator)
+        encode_schema(create_model("Argument", __config__=_STRICT, field=field))
     except Exception as error:
         raise TypeError(
             f"{where}: the type of the parameter {parameter.name!r} has no JSON Schema; "
             f"use str, int, float, bool, Literal, an enum, a list, a dict or a pydantic model ({type(error).__name__})"
         ) from error
-    options: dict[str, Any] = {"alias": parameter.name, "validation_alias": parameter.name}
-    if described and not _describes_itself(annotation):
-        options["description"] = described
-    if parameter.default is not parameter.empty:
-        options["default"] = parameter.default
-    return annotation, Field(**options)
+    return field
 
 
 def _describes_itself(annotation: object) -> bool:

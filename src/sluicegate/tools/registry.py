@@ -5,8 +5,8 @@ from typing import Any
 
 from ..machine.history import ToolSpec
 from .context import ToolOutcome
-from .text import plain
 from .function import Tool
+from .text import plain
 
 
 class Registry:

@@ -11,7 +11,7 @@ _MAPS = frozenset({"properties", "$defs", "patternProperties", "dependentSchemas
 _DATA = frozenset({"default", "const", "enum", "examples", "required", "discriminator"})
 
 
-class SchemaGenerator(GenerateJsonSchema):
+class _Generator(GenerateJsonSchema):
     """pydantic's generator, quiet about defaults that have no JSON form: the schema just does not show them."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
@@ -22,7 +22,7 @@ def encode_schema(model: type[BaseModel]) -> msgspec.Raw:
 
     Shared and recursive types stay under `$defs`. Raises pydantic's errors for types without a JSON Schema.
     """
-    schema = model.model_json_schema(schema_generator=SchemaGenerator)
+    schema = model.model_json_schema(schema_generator=_Generator)
     return msgspec.Raw(msgspec.json.encode(_tidy(schema)))
 
 

@@ -212,6 +212,7 @@ class NativeEncoder:
     """
 
     def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
         self.seq = 0
         self._id = f"id: {epoch}-".encode()
         self._calls: dict[int, str] = {}

@@ -215,7 +215,7 @@ class ResponsesEncoder(DialectEncoder):
                 event.type, event.summary_index = "response.reasoning_summary_text.delta", 0
                 if len(part.pieces) == 1:
                     return self._summary("response.reasoning_summary_part.added", part, "") + self._frame(event)
-            case PartKind.PROVIDER:
+            case _:
                 return b""
         return self._frame(event)
 

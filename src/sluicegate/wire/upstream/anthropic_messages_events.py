@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ...machine.errors import RunError
+from ...machine.text import mend
 from .faults import fault
 
 NOTHING: Final = msgspec.Raw(b"")
@@ -217,7 +218,11 @@ def _raws(values: object) -> list[msgspec.Raw]:
 
 
 def _raw(value: object) -> msgspec.Raw:
-    return NOTHING if value is None else msgspec.Raw(json.dumps(value, allow_nan=False).encode())
+    if value is None:
+        return NOTHING
+    # The API refuses a body with half a surrogate pair in it.
+    body, _ = mend(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    return msgspec.Raw(body.encode())
 
 
 def _integer(value: object) -> int | None:

@@ -110,8 +110,8 @@ _NO_WORDS: Final = "The tool failed without saying why."
 
 
 def encode_request(request: Request, *, default_max_tokens: int = 4096) -> bytes:
-    """Return the JSON body, streaming asked for. `default_max_tokens` stands in where the request sets no limit: the API
-    demands one. Calls without a result get a neutral one.
+    """Return the JSON body, streaming asked for. `default_max_tokens` stands in where the request sets no limit: the
+    API demands one. Calls without a result get a neutral one.
 
     Instructions are joined into `system`, wherever they stood. Parts that only another provider can read are left out.
     """

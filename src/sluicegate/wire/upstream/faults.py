@@ -33,11 +33,11 @@ _WORDS: Final = {
     "datainspection prohibitedcontent sensitivecontent guardrail",
     _Kind.RATE: "ratelimit toomanyrequests resourceexhausted throttl slowdown",
     _Kind.TIMEOUT: "timeout timedout deadlineexceeded",
-    _Kind.OVERLOADED: "overload unavailable capacity",
+    _Kind.OVERLOADED: "overload unavailable capacity systemresource",
     _Kind.BAD_CALL: "toolusefailed outputparsefailed malformedfunctioncall",
     _Kind.REFUSED: "authentication unauthorized unauthenticated apikey permission forbidden accessdenied notfound "
     "doesnotexist invalid badrequest unsupported unprocessable failedprecondition outofrange residency",
-    _Kind.FAILED: "server internal apierror badgateway upstream connection",
+    _Kind.FAILED: "server internal apierror badgateway upstream connection network",
 }
 _WORD_LISTS: Final = tuple((kind, tuple(words.split())) for kind, words in _WORDS.items())
 
@@ -83,7 +83,7 @@ def fault(kind: str, code: str = "", status: int | None = None, message: str = "
     if found is None or found in _VAGUE:
         found = _by_message(message[:_TELLING_CHARS]) or found or _Kind.FAILED
     error_code, words, retryable = found.value
-    named = kind if not code or _number(code) and kind else code
+    named = kind if not code or (_number(code) and kind) else code
     return RunError(error_code, words, retryable=retryable, raw=safe(named))
 
 

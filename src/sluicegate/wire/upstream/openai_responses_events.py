@@ -11,6 +11,10 @@ from typing import Any, Final, NoReturn, TypeVar
 import msgspec
 from msgspec import Raw
 
+from ...machine.deltas import UsageDelta
+from ...machine.errors import RunError
+from .faults import fault
+
 
 class WireEvent(msgspec.Struct, gc=False):
     """The fields of all events that are read; an event has a few of them."""
@@ -35,6 +39,8 @@ class WireEvent(msgspec.Struct, gc=False):
 
 
 class WireItem(msgspec.Struct):
+    """An output item: the fields of messages, reasoning and client calls."""
+
     type: str = ""
     id: str = ""
     status: str = ""
@@ -47,6 +53,8 @@ class WireItem(msgspec.Struct):
 
 
 class WireContent(msgspec.Struct):
+    """An entry of a message's `content`, or of a reasoning item's `content` or `summary`."""
+
     type: str = ""
     text: str = ""
     refusal: str = ""
@@ -54,6 +62,8 @@ class WireContent(msgspec.Struct):
 
 
 class WireResponse(msgspec.Struct):
+    """The response object of the events of its life."""
+
     status: str = ""
     model: str = ""
     incomplete_details: Raw = Raw()
@@ -63,6 +73,8 @@ class WireResponse(msgspec.Struct):
 
 
 class WireDetails(msgspec.Struct):
+    """`incomplete_details`, `input_tokens_details` or `output_tokens_details`."""
+
     reason: str = ""
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -70,6 +82,8 @@ class WireDetails(msgspec.Struct):
 
 
 class WireUsage(msgspec.Struct):
+    """The usage of a whole response."""
+
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_details: Raw = Raw()
@@ -77,6 +91,8 @@ class WireUsage(msgspec.Struct):
 
 
 class WireError(msgspec.Struct):
+    """An `error` object."""
+
     type: str = ""
     code: str = ""
     status: int | None = None
@@ -84,43 +100,78 @@ class WireError(msgspec.Struct):
 
 
 _S = TypeVar("_S", bound=msgspec.Struct)
-_DECODERS: Final[dict[type, msgspec.json.Decoder[Any]]] = {
+_EVENT: Final = msgspec.json.Decoder(WireEvent)
+_FAST: Final[dict[type, msgspec.json.Decoder[Any]]] = {
     kind: msgspec.json.Decoder(kind)
-    for kind in (WireEvent, WireItem, WireContent, WireResponse, WireDetails, WireUsage, WireError)
-}  # fmt: skip
+    for kind in (WireItem, WireContent, WireResponse, WireDetails, WireUsage, WireError)
+}
 
 
 def is_said(raw: Raw) -> bool:
+    """True if the field is there and not null."""
     return bytes(raw) not in (b"", b"null")
 
 
+def read_event(data: bytes) -> WireEvent:
+    """Raises ValueError or RecursionError if `data` is not UTF-8 or not JSON. What is no object has no type."""
+    if not data.isascii():
+        data.decode()  # the JSON reader checks only the strings that it is asked for; others are kept and sent back
+    try:
+        return _EVENT.decode(data)
+    except msgspec.DecodeError:
+        return _bend(WireEvent, data)
+
+
 def read(kind: type[_S], raw: Raw) -> _S:
-    """Raises ValueError or RecursionError if `raw` is no JSON; anything but an object reads as an empty one."""
+    """Read a nested object. Raises ValueError or RecursionError if `raw` is no JSON; what is no object is empty."""
     if not is_said(raw):
         return kind()
     try:
-        decoded: _S = _DECODERS[kind].decode(raw)
+        fast: _S = _FAST[kind].decode(raw)
     except msgspec.DecodeError:
-        return bend(kind, raw)
-    return decoded
+        return _bend(kind, raw)
+    return fast
 
 
-def bend(kind: type[_S], data: bytes | Raw) -> _S:
-    """Read an object whose fields have unexpected types, or whose strings hold half a surrogate pair, which the
-    fast decoder refuses. Raises ValueError or RecursionError if `data` is no JSON.
-    """
+def read_usage(raw: Raw) -> UsageDelta:
+    """The usage of a whole response; raises as `read`."""
+    usage = read(WireUsage, raw)
+    into = read(WireDetails, usage.input_tokens_details)
+    out_of = read(WireDetails, usage.output_tokens_details)
+    return UsageDelta(
+        usage.input_tokens, usage.output_tokens, into.cached_tokens, into.cache_write_tokens, out_of.reasoning_tokens
+    )
+
+
+def read_error_event(event: WireEvent) -> RunError:
+    """An error event has an `error` object, or the fields of one at its top (case 44)."""
+    if is_said(event.error):
+        return read_fault(event.error, "error")
+    return fault("error", event.code, message=event.message)
+
+
+def read_fault(raw: Raw, kind: str) -> RunError:
+    """What an `error` value, of whatever shape, means; `kind` is what is known where it says nothing."""
+    value = json.loads(bytes(raw)) if is_said(raw) else None
+    if not isinstance(value, dict):
+        return fault(kind, message=_text(value))
+    error = read(WireError, raw)
+    return fault(error.type or kind, error.code, error.status, error.message)
+
+
+def _bend(kind: type[_S], data: bytes | Raw) -> _S:
     value = json.loads(bytes(data), parse_constant=_refuse)
     if not isinstance(value, dict):
         return kind()
     fields = msgspec.structs.fields(kind)
-    return kind(**{field.name: _COERCE[field.type](value[field.name]) for field in fields if field.name in value})
+    return kind(**{field.name: _TO_TYPE[field.type](value[field.name]) for field in fields if field.name in value})
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def text_of(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, separators=(",", ":"))
@@ -140,4 +191,4 @@ def _raws(value: object) -> list[Raw]:
     return [_raw(entry) for entry in value] if isinstance(value, list) else []
 
 
-_COERCE: Final[dict[object, Callable[[object], Any]]] = {str: text_of, int | None: _number, Raw: _raw, list[Raw]: _raws}
+_TO_TYPE: Final[dict[object, Callable[[object], Any]]] = {str: _text, int | None: _number, Raw: _raw, list[Raw]: _raws}

@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Raw
 
 from ...machine.history import (
-    AssistantMessage,
     CallPart,
     ImagePart,
     Message,
@@ -87,8 +86,8 @@ def _items(messages: tuple[Message, ...]) -> Iterator[object]:
             case ToolMessage(call_id=call_id, content=content):
                 kind = "custom_tool_call_output" if call_id in custom else "function_call_output"
                 yield {"type": kind, "call_id": call_id, "output": content}
-            case AssistantMessage(parts=parts):
-                for part in parts:
+            case _:
+                for part in message.parts:
                     if isinstance(part, CallPart) and _kind(part.raw) == "custom_tool_call":
                         custom.add(part.call_id)
                     yield from _output(part)

@@ -1,0 +1,69 @@
+"""The arguments of every command."""
+
+import argparse
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from ..providers.environment import DIALECTS
+from ..wire.upstream.profiles import PROFILES
+from .chat import run_chat
+from .replay import run_replay
+from .serve import run_serve
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the parsed arguments; `run` is the command's function. Exits with status 2 on bad ones."""
+    parser = argparse.ArgumentParser(
+        prog="sluicegate", description="Stream LLM replies, run their tools, stop at once."
+    )
+    parser.add_argument("--version", action="version", version=f"sluicegate {version('sluicegate')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser(
+        "serve",
+        help="run the service",
+        description="Run the service. Uses OPENAI_API_KEY and ANTHROPIC_API_KEY (and their *_BASE_URL) where they are "
+        "set, else the embedded scripted provider, which needs no key and no network.",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on (default %(default)s)")
+    serve.add_argument("--dialect", choices=DIALECTS, default="openai_chat", help="API to speak (default %(default)s)")
+    _add_profile(serve)
+    serve.add_argument("--model", default="", help="model for requests that name none")
+    serve.add_argument(
+        "--tools", metavar="MODULE:ATTRIBUTE", help="the tools to offer instead of the three of the demo"
+    )
+    serve.set_defaults(run=run_serve)
+
+    chat = commands.add_parser("chat", help="talk to a running service from the terminal")
+    chat.add_argument("--url", default="http://127.0.0.1:8000", help="where the service is (default %(default)s)")
+    chat.add_argument("--model", default="", help="model to ask for")
+    chat.add_argument("--system", default="", help="instructions for the model")
+    chat.add_argument("message", nargs="*", help="say this and leave; without it, a conversation")
+    chat.set_defaults(run=run_chat)
+
+    replay = commands.add_parser(
+        "replay",
+        help="decode recorded provider streams",
+        description="Feed recorded provider bytes through decoder and machine; print one JSON line for each file.",
+    )
+    replay.add_argument("--dialect", choices=DIALECTS, required=True)
+    _add_profile(replay)
+    replay.add_argument("--pieces", type=_positive, metavar="N", help="feed N bytes at a time (default: all at once)")
+    replay.add_argument("--trace", action="store_true", help="print each transition instead")
+    replay.add_argument("files", nargs="+", metavar="FILE", help="a recorded stream, - for standard input")
+    replay.set_defaults(run=run_replay)
+    return parser.parse_args(arguments)
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile", choices=sorted(PROFILES), default="auto", help="quirks of a compatible server (default automatic)"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number

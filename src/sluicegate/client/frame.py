@@ -1,0 +1,26 @@
+"""A frame of the native wire as the client sees it: one struct, of which each frame sets some fields."""
+
+from typing import Any
+
+import msgspec
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """See specs/wire.md. Unknown keys are ignored, so that an older client reads a newer service."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[str] | None = None
+    tool_call: dict[str, Any] | None = None
+    tool_result: dict[str, Any] | None = None
+    tool_progress: dict[str, Any] | None = None
+    activity: str | None = None
+    citation: Any = None
+    provider_tool: dict[str, Any] | None = None
+    run: dict[str, Any] | None = None
+    step: int | None = None
+    error: dict[str, Any] | None = None
+    done: bool = False
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None

@@ -1,0 +1,1 @@
+"""Hypercorn's Trio worker, as sluicegate runs it."""

@@ -1,0 +1,63 @@
+"""Errors before the first byte: a true HTTP status and a JSON body that names what is wrong and how to mend it."""
+
+import msgspec
+from quart import Response
+
+from ..machine.errors import ErrorCode, RunError
+
+STATUS = {
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.CONTEXT_LENGTH: 400,
+    ErrorCode.CONTENT_FILTER: 400,
+    ErrorCode.UPSTREAM_ERROR: 502,
+    ErrorCode.TIMEOUT: 504,
+    ErrorCode.BUDGET_EXCEEDED: 402,
+    ErrorCode.TOOL_LOOP: 500,
+    ErrorCode.INVALID_REQUEST: 400,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.OVERLOADED: 503,
+    ErrorCode.CANCELLED: 499,
+    ErrorCode.SHUTTING_DOWN: 503,
+    ErrorCode.REPLICA_LOST: 503,
+    ErrorCode.INTERNAL: 500,
+}
+
+
+class ProblemInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`field` is the path of the part of the request that is wrong, such as `messages[0].content`."""
+
+    code: ErrorCode
+    message: str
+    field: str = ""
+    retryable: bool = False
+    retry_after_ms: int | None = None
+
+
+class Problem(Exception):
+    """An answer that is an error; `respond` makes the HTTP response."""
+
+    def __init__(self, status: int, message: str, *, field: str = "", code: ErrorCode = ErrorCode.INVALID_REQUEST):
+        super().__init__(message)
+        self.status = status
+        self.info = ProblemInfo(code, message, field)
+
+    def respond(self) -> Response:
+        """Return the HTTP response of this problem."""
+        return _response(self.status, self.info)
+
+
+def respond_run_error(error: RunError) -> Response:
+    """Return the HTTP response of a run that failed before its first word."""
+    info = ProblemInfo(error.code, error.message, "", error.retryable, error.retry_after_ms)
+    status = STATUS[error.code]
+    # A provider that is overloaded, not broken: 503 tells proxies and clients to come back.
+    if error.code is ErrorCode.UPSTREAM_ERROR and error.retryable and not error.truncated:
+        status = 503
+    return _response(status, info)
+
+
+def _response(status: int, info: ProblemInfo) -> Response:
+    response = Response(msgspec.json.encode({"error": info}), status=status, content_type="application/json")
+    if info.retry_after_ms is not None:
+        response.headers["Retry-After"] = str(-(-info.retry_after_ms // 1000))
+    return response

@@ -1,0 +1,94 @@
+"""A streamed response: a reader of a run's log, and who is told when the last reader leaves."""
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, cast
+
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+from quart import Response, request
+from quart.wrappers.response import ResponseBody
+from quart_trio.asgi import TrioASGIHTTPConnection
+
+from ..machine.errors import ErrorCode, RunError
+from ..runtime.driver import Driver
+
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+LEFT = RunError(ErrorCode.CANCELLED, "The client disconnected.")
+_LEASE = "sluicegate.lease"
+
+
+class Lease:
+    """One request's hold on a run: a reader of its log. Released exactly once, whatever becomes of the request.
+
+    The policy is `cancel`: when the last reader leaves a live run, the run ends.
+    """
+
+    def __init__(self, driver: Driver, after: int = 0) -> None:
+        self._driver = driver
+        self.reader = driver.feed.attach(after)
+
+    def release(self) -> None:
+        """Leave. Synchronous, so a cancelled request cannot forget it."""
+        self.reader.close()
+        if not self._driver.feed.readers:
+            self._driver.cancel(LEFT)
+
+
+def take_lease(driver: Driver, after: int = 0) -> Lease:
+    """Attach this request to `driver`; the connection releases the lease when the request is over."""
+    lease = Lease(driver, after)
+    scope: dict[str, Any] = cast(dict[str, Any], request.scope)  # ASGI leaves room for keys of the application
+    scope[_LEASE] = lease
+    return lease
+
+
+class Connection(TrioASGIHTTPConnection):
+    """Quart-Trio's connection, which also releases the lease: the only place that every request passes on its way
+    out, also one that is cancelled between its handler and its response body.
+    """
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await super().__call__(receive, send)
+        finally:
+            lease = self.scope.get(_LEASE)
+            if isinstance(lease, Lease):
+                lease.release()
+
+
+class Body(ResponseBody):
+    """What Quart iterates over: all frames that are there, at most 16 KiB at a time. Not a generator (PEP 789)."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._reader = lease.reader
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Nothing to do: the connection releases the lease."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self._reader.next()
+        if data is None:
+            raise StopAsyncIteration
+        return data
+
+
+def respond(driver: Driver, lease: Lease) -> Response:
+    """Return the SSE response that reads `lease`."""
+    response = Response(b"", status=200)
+    response.response = Body(lease)
+    response.headers.clear()
+    response.headers.update({**HEADERS, "Run-Id": driver.run.run_id})
+    response.timeout = None
+    return response

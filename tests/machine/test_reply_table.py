@@ -1,0 +1,58 @@
+"""The table of `Reply`: searched exhaustively, and every single-arrow change of it noticed."""
+
+import pytest
+
+from sluicegate.machine.deltas import Delta, Eof
+from sluicegate.machine.errors import LocalProtocolError
+from sluicegate.machine.reply import Reply
+from sluicegate.machine.reply_table import TABLE, State, Symbol
+from sluicegate.machine.table import Table, arrows
+from tests.machine.explore import ALPHABET, LIMITS, Found, Oracle, Wrong, explore, step
+from tests.machine.mutants import mutants
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    return explore()
+
+
+@pytest.mark.sweep
+def test_every_order_of_events_obeys_the_oracle_and_takes_every_arrow(found: Found) -> None:
+    print(f"reply: {found.states} states, {found.transitions} transitions, {len(found.witness)} arrows")
+    assert found.witness.keys() == {(state, symbol) for state, symbol, _ in arrows(TABLE)}
+    assert {symbol for _, symbol in found.witness} == set(Symbol)
+    assert found.states >= 13_000
+    assert found.transitions >= 400_000
+    assert len(found.witness) >= 220
+
+
+@pytest.mark.sweep
+def test_every_single_arrow_mutant_is_caught(found: Found) -> None:
+    survivors = []
+    count = 0
+    for name, state, symbol, table in mutants(TABLE):
+        count += 1
+        if not _is_caught(table, found.witness[state, symbol]):
+            survivors.append(name)
+    print(f"reply: {count} mutants")
+    assert survivors == []
+    assert count >= 2_400
+
+
+def _is_caught(table: Table[State, Symbol], path: tuple[Delta, ...]) -> bool:
+    reply, oracle = Reply(LIMITS, table=table), Oracle()
+    try:
+        for delta in path:
+            step(reply, oracle, delta)
+    except (Wrong, LocalProtocolError):
+        return True
+    return False
+
+
+def test_end_of_input_ends_every_reply() -> None:
+    for delta in ALPHABET:
+        reply = Reply(LIMITS)
+        for each in (delta, Eof()):
+            if reply.classify(each) in TABLE[reply.state]:
+                reply.receive(each)
+        assert reply.state in (State.DONE, State.FAILED)
