@@ -248,7 +248,7 @@ async def test_bombs_are_error_results_fast(name: str) -> None:
     assert outcome.is_error
     assert outcome.fault is None
     assert len(outcome.content) < 300
-    assert time.process_time() - before < 1
+    assert time.process_time() - before < 10  # a quadratic scan would take minutes
     anything.activity_text(BOMBS[name])
 
 

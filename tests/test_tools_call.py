@@ -1,5 +1,6 @@
 """Tools: whatever a tool does becomes an outcome, in bounded time, and cancellation always gets through."""
 
+import contextlib
 import dataclasses
 import datetime
 import enum
@@ -287,7 +288,7 @@ def test_shields_of_a_tool_are_lifted_after_the_grace() -> None:
         async def shielded() -> None:
             async def child() -> None:
                 with trio.CancelScope(shield=True):
-                    await trio.sleep(math.inf)
+                    await trio.sleep(1_000)
 
             try:
                 with trio.CancelScope(shield=True):
@@ -302,6 +303,20 @@ def test_shields_of_a_tool_are_lifted_after_the_grace() -> None:
         outcome = await outcome_of(shielded)
         assert outcome == ToolOutcome("The tool shielded timed out after 5 s.", is_error=True)
         assert cleaned == [pytest.approx(start + TIMEOUT + 1.5 * GRACE)]
+
+    run(main)
+
+
+def test_shields_are_lifted_as_often_as_it_takes() -> None:
+    async def main() -> None:
+        async def stubborn() -> None:
+            for _ in range(3):
+                with contextlib.suppress(trio.Cancelled), trio.CancelScope(shield=True):
+                    await trio.sleep(1_000)
+
+        start = trio.current_time()
+        assert (await outcome_of(stubborn)).content == "The tool stubborn timed out after 5 s."
+        assert trio.current_time() - start == pytest.approx(TIMEOUT + 3 * GRACE)
 
     run(main)
 
@@ -414,7 +429,7 @@ async def oversize() -> str:
 
 async def shielded() -> None:
     with trio.CancelScope(shield=True):
-        await trio.sleep_forever()
+        await trio.sleep(1_000)
 
 
 async def not_json() -> object:

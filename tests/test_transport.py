@@ -434,6 +434,13 @@ def test_request_bodies_arrive_as_given() -> None:
 
 @pytest.mark.parametrize("length", [1, 4])
 def test_a_body_of_another_length_than_announced_is_our_fault(length: int) -> None:
+    seen = b""
+
+    async def handler(peer: Peer) -> None:
+        nonlocal seen
+        await peer.ended()
+        seen = peer.unread
+
     async def main() -> None:
         transport, body = TrioTransport(), Parts(b"ab", b"c")
 
@@ -442,8 +449,10 @@ def test_a_body_of_another_length_than_announced_is_our_fault(length: int) -> No
                 with pytest.raises(httpx2.LocalProtocolError, match="content-length"):
                     await client.post(url, content=body, headers={"content-length": str(length)})
                 assert (transport.open_connections, body.closed) == (0, 1)
+                await wait_all_tasks_blocked(0.01)
+                assert seen.partition(b"\r\n\r\n")[2] == (b"" if length == 1 else b"abc")
 
-        await Server(answer(SMALL)).run(use)
+        await Server(handler).run(use)
 
     run(main)
 
@@ -635,12 +644,12 @@ def test_closing_an_unread_body_closes_the_socket_before_anything_else_runs(tls:
 
 def test_a_response_complete_on_the_wire_gives_its_connection_back_unread() -> None:
     async def main() -> None:
-        transport = TrioTransport()
+        transport = TrioTransport(max_connections=1)
 
         async def use(url: str) -> None:
             async with httpx2.AsyncClient(transport=transport, timeout=NO_TIMEOUT) as client:
                 async with client.stream("GET", url):
-                    pass
+                    assert (await client.get(url)).text == "hi"
                 assert transport.idle_connections == 1
                 assert (await client.get(url)).text == "hi"
                 async with client.stream("GET", url) as response, aclosing(response.aiter_bytes()) as items:
@@ -765,13 +774,15 @@ def test_cancelled_at_any_await_it_leaves_nothing_behind(tls: bool) -> None:
         async def use(url: str) -> None:
             client = httpx2.AsyncClient(transport=transport, timeout=NO_TIMEOUT)
             for step in range(1, 100):
-                body = Parts(b"ab", b"c")
+                request = client.build_request("POST", url, content=Parts(b"ab", b"c"))
                 with trio.CancelScope() as scope:
                     instrument = CancelAtStep(step, scope)
                     trio.lowlevel.add_instrument(instrument)
-                    async with client.stream("POST", url, content=body) as response:
-                        async for _ in response.aiter_raw():
-                            pass
+                    # No client in between and nobody who closes the response: the transport does it by itself.
+                    response = await transport.handle_async_request(request)
+                    assert isinstance(response.stream, httpx2.AsyncByteStream)
+                    async for _ in response.stream:
+                        pass
                 trio.lowlevel.remove_instrument(instrument)
                 # The slot is free at once, in the same step: a connection is idle and whole, or it is closed.
                 assert transport.open_connections == transport.idle_connections
@@ -867,7 +878,7 @@ def test_connecting_is_given_up_in_time_with_the_handshake() -> None:
 
 
 def test_only_waiting_for_the_server_counts_as_waiting() -> None:
-    """Ten pieces four seconds apart, and a client that thinks for a minute after each, under a limit of five."""
+    """Ten pieces four seconds apart, then silence, to a client that thinks for a minute, under a limit of five."""
 
     async def handler(peer: Peer) -> None:
         while await peer.request():
@@ -875,7 +886,6 @@ def test_only_waiting_for_the_server_counts_as_waiting() -> None:
             for _ in range(10):
                 await trio.sleep(4)
                 await peer.send(b"1\r\na\r\n")
-            await peer.send(b"0\r\n\r\n")
 
     async def main() -> None:
         transport = TrioTransport()
@@ -886,10 +896,14 @@ def test_only_waiting_for_the_server_counts_as_waiting() -> None:
             limits = httpx2.Timeout(None, read=5)
             async with httpx2.AsyncClient(transport=transport, timeout=limits) as client:
                 for pause in (0, 60):
+                    waiting_since = math.nan
                     async with client.stream("GET", url) as response:
-                        async for item in response.aiter_raw():
-                            got += len(item)
-                            await trio.sleep(pause)
+                        with pytest.raises(httpx2.ReadTimeout):  # noqa: PT012
+                            async for item in response.aiter_raw():
+                                got += len(item)
+                                await trio.sleep(pause)
+                                waiting_since = trio.current_time()
+                        assert trio.current_time() - waiting_since == pytest.approx(5)
 
         await Server(handler).run(use)
         assert got == 20

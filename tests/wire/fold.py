@@ -11,7 +11,7 @@ from sluicegate.machine.events import CallReady, PartDelta, ReplyEvent
 from sluicegate.machine.history import AssistantMessage, ReasoningPart, RefusalPart, TextPart
 from sluicegate.machine.reply import Reply
 from sluicegate.wire.upstream.base import Decoder
-from tests.laws import check_split_law, decode
+from tests.laws import byte_by_byte, check_split_law, decode, near_boundaries, splits2
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,11 @@ def checked(
     data: bytes, make_decoder: Callable[[], Decoder], chunkings: Iterable[list[bytes]] | None = None
 ) -> Outcome:
     """What `data` comes to, after the decoder's laws were checked on it: every cut gives the same deltas, exactly one
-    Eof, last, nothing but it after a Failure, and never an exception.
+    Eof, last, nothing but it after a Failure, and never an exception. Streams over 2000 bytes are cut in two only
+    around their blank lines.
     """
+    if chunkings is None and len(data) > 2000:
+        chunkings = [byte_by_byte(data), *splits2(data, near_boundaries(data, around=8))]
     deltas = check_split_law(make_decoder, feed, finish, data, chunkings=chunkings)
     assert [delta for delta in deltas if isinstance(delta, Eof)] == deltas[-1:]
     failures = [index for index, delta in enumerate(deltas) if isinstance(delta, Failure)]

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from ..providers.environment import DIALECTS
+from ..providers.dialects import DIALECTS
 from ..wire.upstream.profiles import PROFILES
 from .chat import run_chat
 from .replay import run_replay

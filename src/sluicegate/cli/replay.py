@@ -13,7 +13,7 @@ from ..machine.history import CallPart, ReasoningPart, RefusalPart, TextPart
 from ..machine.reply import Reply
 from ..machine.reply_table import State
 from ..machine.run import BROKEN_WIRE
-from ..providers.environment import dialect_of
+from ..providers.dialects import dialect_of
 from ..wire.upstream.base import Decoder
 from ..wire.upstream.profiles import PROFILES
 
@@ -62,8 +62,7 @@ def run_replay(options: argparse.Namespace) -> int:
             status = 1
             continue
         if options.trace:
-            for line in trace(dialect.decoder(), data, options.pieces or len(data)):
-                print(line)
+            print("\n".join(trace(dialect.decoder(), data, options.pieces or len(data))))
         else:
             line = summary(name, replay(dialect.decoder(), data, options.pieces or len(data)))
             sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")

@@ -7,7 +7,8 @@ import sys
 
 import trio
 
-from ..providers.environment import UpstreamOptions, from_environment
+from ..providers.environment import from_environment
+from ..providers.sdk import UpstreamOptions
 from ..server.serve import ServerOptions, serve
 from ..service.app import Service
 from ..tools.builtin import demo

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-import anthropic
 import httpx2
 import msgspec
-import openai
 
 from ..machine.errors import ErrorCode, RunError
 from ..wire.upstream.faults import fault
@@ -17,18 +15,27 @@ UNREACHABLE = RunError(ErrorCode.UPSTREAM_ERROR, "The provider cannot be reached
 SLOW = RunError(ErrorCode.TIMEOUT, "The provider did not answer in time.", retryable=True)
 LOST = RunError(ErrorCode.UPSTREAM_ERROR, "The connection to the provider broke off.", retryable=True, truncated=True)
 UNAVAILABLE_STATUS = 500
+MAX_WAIT_MS = 86_400_000
+
+
+class SdkErrors(NamedTuple):
+    """The exception classes of an official SDK: of a response with an error status, of a timeout, of all else."""
+
+    status: type[Exception]
+    timeout: type[Exception]
+    other: type[Exception]
 
 
 @contextmanager
-def opening() -> Iterator[None]:
-    """Rename what sending a request may raise."""
+def opening(sdk: SdkErrors) -> Iterator[None]:
+    """Rename what sending a request through `sdk` may raise."""
     try:
         yield
-    except (openai.APITimeoutError, anthropic.APITimeoutError) as error:
+    except sdk.timeout as error:
         raise ProviderUnavailable(SLOW) from error
-    except (openai.APIStatusError, anthropic.APIStatusError) as error:
-        raise _refused(error.status_code, error.response, error.body) from error
-    except (openai.APIError, anthropic.APIError, httpx2.HTTPError) as error:
+    except sdk.status as error:
+        raise _refused(error) from error
+    except (sdk.other, httpx2.HTTPError) as error:
         raise ProviderUnavailable(UNREACHABLE) from error
 
 
@@ -43,10 +50,11 @@ def reading() -> Iterator[None]:
         raise StreamLost(LOST) from error
 
 
-def _refused(status: int, response: Any, body: object) -> ProviderError:
-    kind, code, message = _details(body)
+def _refused(refusal: Any) -> ProviderError:
+    status: int = refusal.status_code
+    kind, code, message = _details(refusal.body)
     error = fault(kind, code, status=status, message=message)
-    if (wait := _retry_after_ms(response.headers)) is not None:
+    if (wait := _retry_after_ms(refusal.response.headers)) is not None:
         error = msgspec.structs.replace(error, retry_after_ms=wait)
     if status >= UNAVAILABLE_STATUS or error.retryable:
         return ProviderUnavailable(error)
@@ -55,19 +63,19 @@ def _refused(status: int, response: Any, body: object) -> ProviderError:
 
 def _details(body: object) -> tuple[str, str, str]:
     """The error's type, code and text from an error body: OpenAI's SDK unwraps `error`, Anthropic's does not."""
-    if isinstance(body, dict):
-        inner = body.get("error")
-        shown = inner if isinstance(inner, dict) else body
-        return str(shown.get("type") or ""), str(shown.get("code") or ""), str(shown.get("message") or "")
-    return "", "", ""
+    if not isinstance(body, dict):
+        return "", "", ""
+    inner = body.get("error")
+    shown = inner if isinstance(inner, dict) else body
+    return str(shown.get("type") or ""), str(shown.get("code") or ""), str(shown.get("message") or "")
 
 
 def _retry_after_ms(headers: Any) -> int | None:
     for name, scale in (("retry-after-ms", 1.0), ("retry-after", 1000.0)):
         try:
-            wait = float(headers.get(name, ""))
+            wait = float(headers.get(name, "")) * scale
         except ValueError:
             continue
-        if 0 <= wait * scale <= 86_400_000:
-            return int(wait * scale)
+        if 0 <= wait <= MAX_WAIT_MS:
+            return int(wait)
     return None

@@ -161,7 +161,7 @@ class _Body(httpx2.AsyncByteStream):
                 await trio.sleep_forever()
             case Reset():
                 raise httpx2.ReadError("the scripted provider reset the connection", request=self._request)
-            case Cut():
+            case _:
                 raise StopAsyncIteration
 
     async def aclose(self) -> None:

@@ -4,36 +4,47 @@ The body is encoded once, by our wire: the SDKs' typed `create` costs 1 ms for a
 conversation, `post` with finished bytes 0.6 ms for both.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
 
-import anthropic
 import httpx2
 import msgspec
-import openai
 import trio
 
 from ..machine.history import Request
 from ..wire.upstream.base import Decoder
-from .failures import opening, reading
+from ..wire.upstream.profiles import AUTO, Profile
+from .dialects import Dialect
+from .failures import SdkErrors, opening, reading
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
 
 CLOSE_GRACE = 1.0  # seconds that closing an upstream may take
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"}
 
 
-class Dialect(msgspec.Struct, frozen=True):
-    """How one API of a provider is spoken: where, with which body, and how its reply is read."""
+class UpstreamOptions(msgspec.Struct, frozen=True):
+    """How upstreams are reached. Times in seconds; `read_seconds` is the longest silence within a reply."""
 
-    path: str
-    encode: Callable[[Request], bytes]
-    decoder: Callable[[], Decoder]
+    dialect: str = "openai_chat"
+    profile: Profile = AUTO
+    default_model: str = ""
+    connect_seconds: float = 10.0
+    read_seconds: float = 120.0
+    max_retries: int = 2
 
 
 class SdkProvider:
     """A provider behind an official SDK client. Owns the client: `aclose` closes it."""
 
-    def __init__(self, client: openai.AsyncOpenAI | anthropic.AsyncAnthropic, dialect: Dialect) -> None:
+    def __init__(
+        self, client: "openai.AsyncOpenAI | anthropic.AsyncAnthropic", errors: SdkErrors, dialect: Dialect
+    ) -> None:
         self._client = client
+        self._errors = errors
         self._dialect = dialect
 
     def decoder(self) -> Decoder:
@@ -41,7 +52,7 @@ class SdkProvider:
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        with opening():
+        with opening(self._errors):
             response = await self._client.post(
                 self._dialect.path,
                 cast_to=httpx2.Response,
@@ -65,3 +76,9 @@ async def _chunks(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
         async with aclosing(response.aiter_bytes()) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+
+def http_client(options: UpstreamOptions, transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
+    """Return the HTTP client for an SDK. Proxies of the environment are not used: `transport` decides."""
+    timeout = httpx2.Timeout(options.read_seconds, connect=options.connect_seconds)
+    return httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False)

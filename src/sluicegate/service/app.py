@@ -74,7 +74,7 @@ class Service:
     async def chat(self) -> Response:
         """`POST /chat`: start a run and stream it."""
         _check_media_type()
-        asked = decode_chat(await request.get_data(cache=False, as_text=False))
+        asked = decode_chat(await request.get_data(cache=False, as_text=False, parse_form_data=False))
         driver = self._driver(asked)
         lease = take_lease(driver)
         self.runs.start(driver)

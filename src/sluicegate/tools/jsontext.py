@@ -8,8 +8,9 @@ from pydantic_core import to_json, to_jsonable_python
 MAX_ARGUMENT_BYTES = 262_144
 MAX_ARGUMENT_DEPTH = 32
 
-# Possessive, and with an optional closing quote, so that no text makes it go back: linear on whatever a model writes.
-_TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+# Strings, and all that is no bracket. Possessive, and with an optional closing quote, so that no text makes it go
+# back: linear on whatever a model writes.
+_NOT_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^\[\]{}"]++', re.DOTALL)
 
 
 def depth_exceeds(text: str, limit: int) -> bool:
@@ -17,16 +18,13 @@ def depth_exceeds(text: str, limit: int) -> bool:
     if text.count("[") + text.count("{") <= limit:
         return False
     depth = 0
-    for token in _TOKENS.finditer(text):
-        match text[token.start()]:
-            case "[" | "{":
-                depth += 1
-                if depth > limit:
-                    return True
-            case "]" | "}":
-                depth -= 1
-            case _:
-                continue
+    for bracket in _NOT_BRACKETS.sub("", text):
+        if bracket in "[{":
+            depth += 1
+            if depth > limit:
+                return True
+        else:
+            depth -= 1
     return False
 
 

@@ -1,0 +1,37 @@
+"""The dialects by name: where each API is, how a request is written and how its reply is read. No SDK in here."""
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from ..machine.history import Request
+from ..wire.upstream import anthropic_messages_request, openai_chat_request, openai_responses_request
+from ..wire.upstream.anthropic_messages import AnthropicMessagesDecoder
+from ..wire.upstream.base import Decoder
+from ..wire.upstream.openai_chat import OpenAIChatDecoder
+from ..wire.upstream.openai_responses import OpenAIResponsesDecoder
+from ..wire.upstream.profiles import AUTO, Profile
+
+DIALECTS = ("openai_chat", "openai_responses", "anthropic")
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """How one API of a provider is spoken; `path` is relative to the SDK client's base URL."""
+
+    path: str
+    encode: Callable[[Request], bytes]
+    decoder: Callable[[], Decoder]
+
+
+def dialect_of(name: str, profile: Profile = AUTO) -> Dialect:
+    """Return the dialect of that name. Raises KeyError for another."""
+    return {
+        "openai_chat": Dialect(
+            "/chat/completions",
+            partial(openai_chat_request.encode_request, profile=profile),
+            partial(OpenAIChatDecoder, profile),
+        ),
+        "openai_responses": Dialect("/responses", openai_responses_request.encode_request, OpenAIResponsesDecoder),
+        "anthropic": Dialect("/v1/messages", anthropic_messages_request.encode_request, AnthropicMessagesDecoder),
+    }[name]
