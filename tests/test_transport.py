@@ -67,6 +67,8 @@ CASES = [
          + gzip.compress(b"hi", mtime=0), b"hi"),
     Case("100", b"HTTP/1.1 100 Continue\r\n\r\n" + SMALL, b"hi"),
     Case("103 twice", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\ncontent-length: 5\r\n\r\n" * 2 + SMALL, b"hi"),
+    Case("103, then ends with the connection", b"HTTP/1.1 103 Early\r\ncontent-length: 5\r\n\r\n" + OK + b"\r\nhi",
+         b"hi", reusable=False, hangs_up=True),
     Case("101", b"HTTP/1.1 101 Up\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nabc", status=0, error="status 101"),
     Case("status 99", b"HTTP/1.1 099 Odd\r\n\r\n", status=0, error="status 99"),
     Case("connection: close", OK + b"connection: close\r\ncontent-length: 2\r\n\r\nhi", b"hi", reusable=False),
@@ -122,6 +124,20 @@ def test_parser_does_not_see_how_the_bytes_were_cut(case: Case) -> None:
     assert whole[4:] == ((Stage.COMPLETE, case.reusable) if case.error is None else (whole[4], False))
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + SMALL,
+        OK + b"content-length: 2\r\n\r\nhi",
+        CHUNKED[:-2] + b"X-A: b\r\n\r\n0\r\nset-cookie: a=b\r\n\r\n",
+    ],
+)
+def test_headers_are_those_of_the_final_head(sent: bytes) -> None:
+    final = sent[sent.index(OK) + len(OK) :].partition(b"\r\n\r\n")[0]
+    headers = parse(Case("", sent), byte_by_byte(sent))[1]
+    assert headers == [tuple(line.split(b": ")) for line in final.split(b"\r\n")]
+
+
 @pytest.mark.parametrize("excess", [0, 1])
 @pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Hints\r\nlink: x\r\n\r\n"])
 @pytest.mark.parametrize("size", [1, 1000, MAX_OVERHEAD, 2 * MAX_OVERHEAD])
@@ -132,6 +148,10 @@ def test_head_of_exactly_the_limit_is_the_longest(excess: int, interim: bytes, s
     status, _, body, error, _, _ = parse(case, [data[i : i + size] for i in range(0, len(data), size)])
     assert (status, body, bool(error)) == ((0, b"", True) if excess else (200, b"hi", False))
     assert not error or "head" in str(error)
+    blind = ResponseParser("POST")
+    for i in range(0, len(data), size):
+        blind.feed(data[i : i + size])
+    assert blind.stage is (Stage.HEAD if excess else Stage.COMPLETE)
 
 
 @pytest.mark.parametrize("endless", [b"x: y\r\n", b"x" * 100])
@@ -148,6 +168,16 @@ def test_endless_trailers_are_refused(endless: bytes) -> None:
     parser.feed(endless)
     with pytest.raises(httpx2.RemoteProtocolError, match="trailers"):
         parser.take()
+
+
+def test_nothing_comes_out_behind_a_failure() -> None:
+    parser = ResponseParser("POST")
+    for read in (CHUNKED + b"1;", b"x" * MAX_OVERHEAD, b"x", b"\r\na\r\n0\r\n\r\n"):
+        parser.feed(read)
+    for _ in range(2):
+        with pytest.raises(httpx2.RemoteProtocolError, match="framing"):
+            parser.take()
+    assert parser.stage is Stage.BODY
 
 
 def test_many_small_chunks_are_no_overhead() -> None:

@@ -4,9 +4,9 @@ The oracle looks only at what went in and what came out: it keeps the parts that
 from them alone where the reply must be and which deltas a provider may send.
 """
 
-import copy
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from sluicegate.machine.deltas import (
     CallDelta,
@@ -91,6 +91,7 @@ WORDS = {
     PartKind.PROVIDER: State.PROVIDER,
 }
 OVER = (State.DONE, State.FAILED)
+T = TypeVar("T")
 
 
 class Wrong(AssertionError):
@@ -199,24 +200,38 @@ def _class(call: GrowingPart) -> str:
     return text if text in ("", "{", "{}") else "?"
 
 
-def _copied(reply: Reply) -> Reply:
+def copied(reply: Reply) -> Reply:
     """A deep copy, by hand because a search makes a million of them."""
-    twin = copy.copy(reply)
+    twin = shallow(reply)
     parts = {id(_NOWHERE): _NOWHERE}
+    twin._parts = []
     for part in reply._parts:
-        parts[id(part)] = copied = copy.copy(part)
-        copied.fragments, copied.raws = list(part.fragments), list(part.raws)
-        copied.signatures, copied.citations = list(part.signatures), list(part.citations)
-    twin._parts = [parts[id(part)] for part in reply._parts]
+        parts[id(part)] = piece = _piece(part)
+        twin._parts.append(piece)
     twin._focus = parts[id(reply._focus)]
     twin._provider_parts = {key: parts[id(part)] for key, part in reply._provider_parts.items()}
     twin._reasoning_parts = {key: parts[id(part)] for key, part in reply._reasoning_parts.items()}
-    twin._calls = calls = copy.copy(reply._calls)
-    calls.order = [parts[id(part)] for part in reply._calls.order]
-    calls.outcomes = list(reply._calls.outcomes)
-    calls._by_key = {key: parts[id(part)] for key, part in reply._calls._by_key.items()}
-    calls._by_id = {key: parts[id(part)] for key, part in reply._calls._by_id.items()}
+    twin._calls = calls = shallow(reply._calls)
+    calls.order = [parts[id(part)] for part in calls.order]
+    calls.outcomes = list(calls.outcomes)
+    calls._by_key = {key: parts[id(part)] for key, part in calls._by_key.items()}
+    calls._by_id = {key: parts[id(part)] for key, part in calls._by_id.items()}
     return twin
+
+
+def shallow(thing: T) -> T:
+    """What copy.copy does for an object without slots, several times as fast."""
+    twin = object.__new__(type(thing))
+    twin.__dict__.update(thing.__dict__)
+    return twin
+
+
+def _piece(part: GrowingPart) -> GrowingPart:
+    piece = GrowingPart(part.kind, part.index, part.key, part.state)
+    piece.held, piece.size, piece.call_id, piece.name = part.held, part.size, part.call_id, part.name
+    piece.fragments, piece.raws = list(part.fragments), list(part.raws)
+    piece.signatures, piece.citations = list(part.signatures), list(part.citations)
+    return piece
 
 
 def _watching(oracle: Oracle) -> Oracle:
@@ -241,23 +256,25 @@ def explore() -> Found:
     transitions = 0
     while queue:
         reply, oracle, path = queue.popleft()
+        twin, watcher = copied(reply), _watching(oracle)
         for delta in ALPHABET:
             transitions += 1
-            twin, watcher = _copied(reply), _watching(oracle)
             if (symbol := step(twin, watcher, delta)) is None:
-                continue
+                continue  # a refusal changed nothing: the twin serves again
             witness.setdefault((reply.state, symbol), (*path, delta))
             key = fingerprint(twin)
             if key not in seen:
                 seen.add(key)
                 queue.append((twin, watcher, (*path, delta)))
+            twin, watcher = copied(reply), _watching(oracle)
     return Found(len(seen), transitions, witness)
 
 
 def step(reply: Reply, oracle: Oracle, delta: Delta) -> Symbol | None:
     """Tell `reply` one delta under the oracle's eyes; return its symbol, or None if it was rightly refused."""
-    symbol, before = reply.classify(delta), fingerprint(reply)
+    symbol = reply.classify(delta)
     legal = may_be_sent(oracle, delta, symbol)
+    before = None if legal else fingerprint(reply)
     try:
         events = reply.receive(delta)
     except RemoteProtocolError:

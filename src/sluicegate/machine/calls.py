@@ -40,7 +40,7 @@ class Calls:
         if delta.key is None:
             return self._find_keyless(delta)
         call = self._by_key.get(delta.key)
-        return None if call is None or _is_other(call, delta) else call
+        return None if call is None or self._is_other(call, delta) else call
 
     def _find_keyless(self, delta: CallDelta | CallTotal) -> GrowingPart | None:
         if delta.call_id in self._by_id:
@@ -49,6 +49,16 @@ class Calls:
         if last is None or (delta.name and (delta.call_id or delta.name != last.name or _is_complete(last))):
             return None
         return last
+
+    def _is_other(self, call: GrowingPart, delta: CallDelta | CallTotal) -> bool:
+        """True if `delta`, though it has the key of `call`, begins another call."""
+        if delta.call_id and call.call_id in self._by_id:
+            return delta.call_id != call.call_id and bool(delta.name or _is_complete(call))
+        if not delta.name or not call.name:
+            return False
+        if delta.name != call.name:
+            return _is_complete(call)
+        return delta.arguments.startswith("{") and delta.arguments != call.text() and _is_complete(call)
 
     def is_open(self, key: Key) -> bool:
         """True if the call that `key` names has not ended."""
@@ -115,17 +125,6 @@ class Calls:
         events.append(PartStarted(call.index, PartKind.CALL, call.call_id, call.name))
         if text := call.text():
             events.append(PartDelta(call.index, PartKind.CALL, text))
-
-
-def _is_other(call: GrowingPart, delta: CallDelta | CallTotal) -> bool:
-    """True if `delta`, though it has the key of `call`, begins another call."""
-    if delta.call_id and call.call_id:
-        return delta.call_id != call.call_id and bool(delta.name or _is_complete(call))
-    if not delta.name or not call.name:
-        return False
-    if delta.name != call.name:
-        return _is_complete(call)
-    return delta.arguments.startswith("{") and delta.arguments != call.text() and _is_complete(call)
 
 
 def _is_complete(call: GrowingPart) -> bool:

@@ -94,5 +94,5 @@ class GrowingPart:
                 return history.RefusalPart(self.text())
             case PartKind.PROVIDER:
                 return history.ProviderPart(self.name, self.raws[-1], self.text())
-            case PartKind.CALL:
+            case _:
                 return history.CallPart(self.call_id, self.name, self.text(), self.raws[-1] if self.raws else b"")

@@ -282,7 +282,8 @@ class Reply:
         self._calls.end_keyed(delta.key, events)
 
     def _end_calls(self, _delta: Delta, events: list[Event]) -> None:
-        self._calls.end_all(self._noted, events)
+        # A reply that broke off before it said why left its calls as a length limit does.
+        self._calls.end_all(self._noted or FinishReason.LENGTH, events)
 
     def _note_usage(self, delta: UsageDelta, _events: list[Event]) -> None:
         said = self._said

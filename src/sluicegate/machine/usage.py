@@ -4,18 +4,15 @@ from collections.abc import Iterable
 
 from .deltas import Usage
 from .history import (
-    AssistantMessage,
     CallPart,
     ImagePart,
     Message,
     Part,
-    ProviderPart,
     ReasoningPart,
     RefusalPart,
     SystemMessage,
     TextPart,
     ToolMessage,
-    UserMessage,
 )
 from .text import utf8_len
 
@@ -51,8 +48,8 @@ def _message_size(message: Message) -> int:
             return utf8_len(text)
         case ToolMessage(content=content):
             return utf8_len(content)
-        case UserMessage(parts=parts) | AssistantMessage(parts=parts):
-            return sum(_part_size(part) for part in parts)
+        case _:
+            return sum(_part_size(part) for part in message.parts)
 
 
 def _part_size(part: Part | ImagePart) -> int:
@@ -61,7 +58,7 @@ def _part_size(part: Part | ImagePart) -> int:
             return utf8_len(text)
         case CallPart(name=name, arguments=arguments):
             return utf8_len(name) + utf8_len(arguments)
-        case ProviderPart(raw=raw, fragment=fragment):
-            return len(raw) + utf8_len(fragment)
         case ImagePart():
             return IMAGE_TOKENS * BYTES_PER_TOKEN
+        case _:
+            return len(part.raw) + utf8_len(part.fragment)

@@ -6,7 +6,7 @@ conversation, `post` with finished bytes 0.6 ms for both.
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpx2
 import msgspec
@@ -73,9 +73,16 @@ class SdkProvider:
 
 async def _chunks(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
     with reading():
-        async with aclosing(response.aiter_bytes()) as chunks:
+        async with aclosing(_body(response)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+
+def _body(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+    """The body as the transport hands it out; only one that is encoded, unasked, passes through httpx2's decoders."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return response.aiter_bytes()
+    return cast(AsyncGenerator[bytes, None], aiter(cast(httpx2.AsyncByteStream, response.stream)))
 
 
 def http_client(options: UpstreamOptions, transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Protocol
 
-import trio
+from trio.lowlevel import ParkingLot
 
 from ..machine.events import Event, RunDone, RunFailed
 
+_TERMINALS = (RunDone, RunFailed)
 MAX_WRITE = 16 * 1024  # bytes that one write may hold, unless a single frame is larger
 
 
@@ -43,20 +44,24 @@ class Feed:
         self.epoch = encoder.epoch
         self._encoder = encoder
         self._room = room
-        self._drained = trio.Event()
-        self._grown = trio.Event()
+        # Lots, not events: nothing is made for a wait, and waking costs nothing while nobody waits.
+        self._drained = ParkingLot()
+        self._grown = ParkingLot()
 
     def publish(self, events: Iterable[Event]) -> None:
         """Append events and wake the readers that wait. Synchronous; after the terminal event nothing is taken."""
+        if self.state is FeedState.ENDED:
+            return
+        encode = self._encoder.frames
         for event in events:
-            if self.state is FeedState.ENDED:
-                return
-            for frame in self._encoder.frames(event):
+            for frame in encode(event):
                 self.frames.append(frame)
                 self.size += len(frame)
-            if isinstance(event, RunDone | RunFailed):
+            if type(event) in _TERMINALS:
                 self.state = FeedState.ENDED
-        self._grown.set()
+                break
+        if self._grown:
+            self._grown.unpark_all()
 
     def attach(self, after: int = 0) -> "Reader":
         """Return a reader that begins behind frame number `after` (frames count from 1)."""
@@ -67,26 +72,29 @@ class Feed:
     def detach(self, reader: "Reader") -> None:
         """Forget `reader`; it no longer holds anybody up."""
         self.readers.remove(reader)
-        self._drained.set()
+        self.note_taken()
 
     async def wait_grown(self, seen: int) -> None:
-        """Wait until the log holds more than `seen` frames or has ended. Always a checkpoint."""
-        await trio.lowlevel.checkpoint()
+        """Wait until the log holds more than `seen` frames or has ended. A checkpoint only if it has to wait."""
         while len(self.frames) <= seen and self.state is FeedState.OPEN:
-            if self._grown.is_set():
-                self._grown = trio.Event()
-            await self._grown.wait()
+            await self._grown.park()
 
     async def wait_room(self) -> None:
         """Wait until every attached reader has taken all but `room` bytes. A checkpoint only if it has to wait."""
-        while any(self.size - reader.taken > self._room for reader in self.readers):
-            if self._drained.is_set():
-                self._drained = trio.Event()
-            await self._drained.wait()
+        while self._is_full():
+            await self._drained.park()
+
+    def _is_full(self) -> bool:
+        least = self.size - self._room
+        for reader in self.readers:  # noqa: SIM110 - a generator would cost as much as the rest of a read's path
+            if reader.taken < least:
+                return True
+        return False
 
     def note_taken(self) -> None:
         """A reader took something; whoever waits for room may look again."""
-        self._drained.set()
+        if self._drained:
+            self._drained.unpark_all()
 
 
 class Reader:

@@ -1,7 +1,7 @@
-"""Serve an ASGI application until a signal says stop."""
+"""Serve an ASGI application until it is told to stop."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import trio
@@ -19,14 +19,22 @@ class ServerOptions(msgspec.Struct, frozen=True):
     graceful_seconds: float = 3.0
 
 
+async def signalled() -> None:
+    """Wait for SIGTERM or SIGINT. Must run in the main thread."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            return
+
+
 async def serve(
     app: ASGIFramework,
     options: ServerOptions,
     on_stop: Callable[[], None],
+    stopped: Callable[[], Awaitable[None]] = signalled,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` until SIGTERM or SIGINT; then call `on_stop` (it ends the streams) and close within
-    `graceful_seconds`. Reports the bound addresses as started. Must run in the main thread.
+    """Serve `app` until `stopped` returns; then call `on_stop` (it ends the streams) and close within
+    `graceful_seconds`. Reports the bound addresses as started.
     """
     config = Config()
     config.bind = [f"{options.host}:{options.port}"]
@@ -37,10 +45,8 @@ async def serve(
     config.keep_alive_timeout = options.keep_alive_seconds
     config.graceful_timeout = options.graceful_seconds
 
-    async def stopped() -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                on_stop()
-                return
+    async def stop() -> None:
+        await stopped()
+        on_stop()
 
-    await hypercorn_serve(app, config, shutdown_trigger=stopped, task_status=task_status)
+    await hypercorn_serve(app, config, shutdown_trigger=stop, task_status=task_status)

@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 from quart import Response, request
@@ -18,12 +19,13 @@ from ..runtime.driver import Driver
 from ..runtime.feed import Feed, FeedState
 from ..runtime.options import RunOptions
 from ..runtime.runs import Runs
+from ..tools.function import Tool
 from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
 from .body import ChatRequest, decode_chat, history
 from .options import ServiceOptions
 from .problems import Problem, respond_run_error
-from .stream import Connection, respond, take_lease
+from .stream import Connection, headers, respond, take_lease
 
 STOPPED = RunError(ErrorCode.CANCELLED, "The run was stopped.")
 SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down.", retryable=True)
@@ -80,9 +82,8 @@ class Service:
         self.runs.start(driver)
         with trio.move_on_after(self.options.hold_seconds):
             await driver.answered.wait()
-        if isinstance(driver.first, RunFailed):
-            return respond_run_error(driver.first.error)
-        return respond(driver, lease)
+        refusal = respond_run_error(driver.first.error) if isinstance(driver.first, RunFailed) else None
+        return refusal or respond(driver, lease)
 
     async def events(self, run_id: str) -> Response:
         """`GET /runs/{id}/events`: read a run's log from the start, or from behind `Last-Event-ID`."""
@@ -91,6 +92,8 @@ class Service:
         after = self._after(driver, cursor) if cursor else 0
         if driver.feed.state is FeedState.ENDED and after == len(driver.feed.frames):
             return Response(b"", status=204)
+        if request.method == "HEAD":
+            return Response(b"", headers=headers(driver))
         return respond(driver, take_lease(driver, after))
 
     async def stop(self, run_id: str) -> Response:
@@ -130,14 +133,16 @@ class Service:
     def _tools(self, names: list[str] | None) -> Registry:
         if names is None:
             return self.tools
-        chosen = []
+        chosen: dict[str, Tool[..., Any]] = {}
         for index, name in enumerate(names):
             tool = self.tools.get(name)
             if tool is None:
                 known = ", ".join(tool.name for tool in self.tools) or "none"
                 raise Problem(400, f"tools[{index}]: {name!r} is not a tool here; there are: {known}.", field="tools")
-            chosen.append(tool)
-        return Registry(chosen)
+            if name in chosen:
+                raise Problem(400, f"tools[{index}]: names {name!r} twice; name each tool once.", field="tools")
+            chosen[name] = tool
+        return Registry(chosen.values())
 
     def _find(self, run_id: str) -> Driver:
         driver = self.runs.get(run_id)

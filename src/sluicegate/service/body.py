@@ -20,7 +20,7 @@ from ..machine.history import (
 from .problems import Problem
 
 MAX_MESSAGES = 2_000
-MAX_DEPTH = 64
+MAX_OUTPUT_TOKENS = 2**31 - 1  # what every provider can read; each has a far lower limit of its own
 
 
 class TextContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="text"):
@@ -77,6 +77,12 @@ class ChatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(ChatRequest)
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 _FIELD = re.compile(r"`([^`]+)`")
+_CURES = {
+    "role": "use system, developer, user, assistant or tool",
+    "type": "use text or image_url",
+    "on_disconnect": "use cancel",
+    "stream": "every answer is streamed, leave it out",
+}
 
 
 def decode_chat(data: bytes) -> ChatRequest:
@@ -97,10 +103,14 @@ def _refuse(text: str) -> NoReturn:
     match = _PATH.search(text)
     path = match[1].replace("[...]", "[]") if match else ""
     message = _PATH.sub("", text)
+    cure = _CURES.get(path.rpartition(".")[2], "")
+    if "unknown field" in message:
+        known = ChatMessage if path.startswith("messages[") else ChatRequest
+        cure = f"known are {', '.join(known.__struct_fields__)}" if path.count(".") == 0 else ""
     named = _FIELD.search(message)
     if named and ("missing required field" in message or "unknown field" in message):
         path = f"{path}.{named[1]}".lstrip(".")
-    raise Problem(400, f"{path or 'body'}: {message}.", field=path)
+    raise Problem(400, f"{path or 'body'}: {message}{'; ' if cure else ''}{cure}.", field=path)
 
 
 def _check(request: ChatRequest) -> None:
@@ -108,9 +118,9 @@ def _check(request: ChatRequest) -> None:
     if not count:
         raise Problem(400, "messages: must hold at least one message.", field="messages")
     if count > MAX_MESSAGES:
-        raise Problem(400, f"messages: {count} messages, the limit is {MAX_MESSAGES}.", field="messages")
-    if request.max_output_tokens is not None and request.max_output_tokens < 1:
-        raise Problem(400, "max_output_tokens: must be at least 1.", field="max_output_tokens")
+        raise Problem(400, f"messages: {count} messages, the limit is {MAX_MESSAGES}; send fewer.", field="messages")
+    if request.max_output_tokens is not None and not 1 <= request.max_output_tokens <= MAX_OUTPUT_TOKENS:
+        raise Problem(400, f"max_output_tokens: must be between 1 and {MAX_OUTPUT_TOKENS}.", field="max_output_tokens")
     if request.temperature is not None and not 0 <= request.temperature <= 2:
         raise Problem(400, "temperature: must be between 0 and 2.", field="temperature")
     if request.on_disconnect == "detach":
@@ -167,12 +177,16 @@ def _assistant(message: ChatMessage, where: str, names: dict[str, str]) -> Assis
 
 
 def _arguments(call: ToolCall, field: str) -> str:
-    text = call.function.arguments if call.function else bytes(call.arguments).decode()
-    if text.startswith('"'):  # JSON text within a JSON string, as Chat Completions has it
-        text = msgspec.json.decode(text, type=str)
+    wrong = Problem(400, f"{field}.arguments: must be a JSON object.", field=f"{field}.arguments")
+    try:
+        text = call.function.arguments if call.function else bytes(call.arguments).decode()
+        if text.startswith('"'):  # JSON text within a JSON string, as Chat Completions has it
+            text = msgspec.json.decode(text, type=str)
+    except ValueError:  # msgspec does not look into what it keeps raw
+        raise wrong from None
     text = text.strip() or "{}"
     if not (text.startswith("{") and is_json(text)):
-        raise Problem(400, f"{field}.arguments: must be a JSON object.", field=f"{field}.arguments")
+        raise wrong
     return text
 
 

@@ -8,7 +8,6 @@ from ..machine.errors import ErrorCode, RunError
 STATUS = {
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.CONTEXT_LENGTH: 400,
-    ErrorCode.CONTENT_FILTER: 400,
     ErrorCode.UPSTREAM_ERROR: 502,
     ErrorCode.TIMEOUT: 504,
     ErrorCode.BUDGET_EXCEEDED: 402,
@@ -21,6 +20,9 @@ STATUS = {
     ErrorCode.REPLICA_LOST: 503,
     ErrorCode.INTERNAL: 500,
 }
+
+
+MAX_MESSAGE = 500  # characters; a message may quote what the client sent
 
 
 class ProblemInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,15 +41,19 @@ class Problem(Exception):
     def __init__(self, status: int, message: str, *, field: str = "", code: ErrorCode = ErrorCode.INVALID_REQUEST):
         super().__init__(message)
         self.status = status
-        self.info = ProblemInfo(code, message, field)
+        self.info = ProblemInfo(code, message[:MAX_MESSAGE], field[:MAX_MESSAGE])
 
     def respond(self) -> Response:
         """Return the HTTP response of this problem."""
         return _response(self.status, self.info)
 
 
-def respond_run_error(error: RunError) -> Response:
-    """Return the HTTP response of a run that failed before its first word."""
+def respond_run_error(error: RunError) -> Response | None:
+    """Return the HTTP response of a run that failed before its first word; None if a stream with status 200 shall tell
+    it: a filtered answer is an outcome, not a fault of request, provider or service.
+    """
+    if error.code is ErrorCode.CONTENT_FILTER:
+        return None
     info = ProblemInfo(error.code, error.message, "", error.retryable, error.retry_after_ms)
     status = STATUS[error.code]
     # A provider that is overloaded, not broken: 503 tells proxies and clients to come back.

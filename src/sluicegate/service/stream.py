@@ -84,11 +84,16 @@ class Body(ResponseBody):
         return data
 
 
+def headers(driver: Driver) -> dict[str, str]:
+    """Return the headers of every response that streams `driver`'s run."""
+    return {**HEADERS, "Run-Id": driver.run.run_id}
+
+
 def respond(driver: Driver, lease: Lease) -> Response:
     """Return the SSE response that reads `lease`."""
     response = Response(b"", status=200)
     response.response = Body(lease)
     response.headers.clear()
-    response.headers.update({**HEADERS, "Run-Id": driver.run.run_id})
+    response.headers.update(headers(driver))
     response.timeout = None
     return response

@@ -88,7 +88,7 @@ class CallInfo(_Frame, frozen=True):
     id: str
     name: str = ""
     delta: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"")
+    arguments: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     fault: str = ""
 
 

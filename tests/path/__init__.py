@@ -1,0 +1,1 @@
+"""The whole path: raw provider bytes in, the native wire out."""

@@ -1,0 +1,145 @@
+"""The client goes away at a random moment, in every phase of a run: nothing of the run is left, anywhere, in time.
+
+Checked from outside: the provider's sockets, the tools, the task tree, the pool, the descriptors, the log's bytes.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import get_args
+
+import pytest
+import trio
+
+from tests.sockets.caller import HOWS, Caller, calling
+from tests.sockets.log import LEFT, check_log, data_of
+from tests.sockets.rig import BOUND, Rig, running_rig
+from tests.sockets.upstream import HEAD, Ended, Phase, Plan
+
+pytestmark = pytest.mark.sockets
+
+DROPS = 200  # in each phase
+AT_ONCE = 20  # side by side
+EARLY = 100  # drops while the request itself is on its way
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+class Moment:
+    """One drop: the plan for the provider, when the client leaves and how. All drawn from the seed."""
+
+    def __init__(self, drop: int, phase: Phase) -> None:
+        draw = random.Random(f"{phase}/{drop}")
+        self.how = draw.choice(HOWS)
+        self.bytes = draw.randint(1, 150)
+        self.when = draw.randrange(3)
+        match phase:
+            case "silent":
+                self.plan = Plan(drop, phase, head=draw.choice((0, draw.randrange(len(HEAD)), len(HEAD))))
+            case "text" if draw.random() < 0.5:  # while tokens pour in
+                self.plan = Plan(drop, phase)
+                self.bytes = draw.randint(1, 3000)
+            case "text":  # in the silence behind a few tokens, which may all come as one
+                self.plan = Plan(drop, phase, tokens=draw.randint(1, 40))
+            case "tool":
+                self.plan = Plan(drop, phase, tools=draw.randint(1, 3), open_end=draw.random() < 0.5)
+            case "between":
+                self.plan = Plan(drop, phase, tools=draw.randint(1, 2), head=draw.choice((0, 20, len(HEAD))))
+
+    async def wait(self, rig: Rig, caller: Caller) -> None:
+        """Wait until the client shall leave."""
+        drop = self.plan.drop
+        match self.plan.phase:
+            case "silent":
+                await rig.upstream.asked[drop, 1].wait()
+            case "text":
+                await caller.hear(self.bytes, b'{"content":')
+            case "tool":
+                await rig.workshop.all_begun[drop].wait()
+                await caller.hear(self.bytes)
+            case "between" if self.when == 0:
+                await rig.workshop.all_begun[drop].wait()
+            case "between" if self.when == 1:
+                await caller.hear(0, b'"tool_result"')
+            case "between":
+                await rig.upstream.asked[drop, 2].wait()
+
+
+async def drop_one(rig: Rig, moment: Moment, seen: Counter[str]) -> None:
+    """Ask, leave, and check what this run had open: its requests at the provider and its tools."""
+    drop = moment.plan.drop
+    async with calling(rig.port) as caller:
+        await rig.ask(caller, moment.plan)
+        await moment.wait(rig, caller)
+        left_at = trio.current_time()
+        with trio.fail_after(BOUND):
+            await caller.leave(moment.how)
+    with trio.fail_after(BOUND):
+        for exchange in rig.upstream.exchanges[drop]:
+            await exchange.over.wait()
+    exchanges = rig.upstream.exchanges[drop]
+    assert all(exchange.last_token_at <= left_at + BOUND for exchange in exchanges)
+    seen[moment.how] += 1
+    seen["provider saw the close"] += exchanges[-1].ended is not Ended.COMPLETE
+    seen["tools cut"] += rig.workshop.begun[drop]
+
+
+async def drop_many(rig: Rig, count: int, one: Callable[[int], Awaitable[None]]) -> list[str]:
+    """Run drops 1 to `count`, AT_ONCE side by side; after each wave all must be clean. Returns the ids of the runs."""
+    ids: list[str] = []
+    for first in range(1, count + 1, AT_ONCE):
+        del rig.issued[:]
+        async with trio.open_nursery() as nursery:
+            for drop in range(first, min(first + AT_ONCE, count + 1)):
+                nursery.start_soon(one, drop)
+        await rig.wait_clean()
+        ids += rig.issued
+    return ids
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_client_that_leaves_takes_its_run_with_it(phase: Phase, capfd: pytest.CaptureFixture[str]) -> None:
+    seen: Counter[str] = Counter()
+    async with running_rig() as rig:
+
+        async def one(drop: int) -> None:
+            await drop_one(rig, Moment(drop, phase), seen)
+
+        ids = await drop_many(rig, DROPS, one)
+        assert len(ids) == DROPS
+        tokens = rig.upstream.tokens
+        for run_id in ids:
+            check_log(data_of(rig.frames(run_id)), phase, LEFT)
+    assert rig.upstream.tokens == tokens
+    assert min(seen[how] for how in HOWS) >= DROPS / 5
+    floors = {"silent": DROPS, "text": DROPS, "tool": DROPS / 4, "between": DROPS * 0.6}
+    assert seen["provider saw the close"] >= floors[phase]
+    if phase == "tool":
+        assert seen["tools cut"] >= DROPS
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_client_that_leaves_while_it_asks(capfd: pytest.CaptureFixture[str]) -> None:
+    """Before any answer: in the middle of the request, or right behind it, whatever the run has come to by then."""
+
+    async with running_rig() as rig:
+
+        async def one(drop: int) -> None:
+            draw = random.Random(f"early/{drop}")
+            plan = Plan(drop, draw.choice(PHASES))
+            async with calling(rig.port) as caller:
+                await rig.ask(caller, plan)
+                for _ in range(draw.randrange(40)):
+                    await trio.lowlevel.checkpoint()
+                with trio.fail_after(BOUND):
+                    await caller.leave(draw.choice(HOWS))
+
+        ids = await drop_many(rig, EARLY, one)
+        for run_id in ids:
+            data = data_of(rig.frames(run_id))
+            assert data.count(b"[DONE]") == 1
+            assert data[-1] == b"[DONE]"
+            assert b"CANCELLED" in data[-2]
+        exchanges = [exchange for found in rig.upstream.exchanges.values() for exchange in found]
+        assert all(exchange.over.is_set() for exchange in exchanges)
+        assert EARLY / 4 < len(ids) <= EARLY
+    assert capfd.readouterr().err == ""

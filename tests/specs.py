@@ -1,0 +1,63 @@
+"""Writes the generated files of specs/: `python -m tests.specs`. `test_specs.py` checks that they are current."""
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+
+from sluicegate.machine import reply_table, run_table
+from sluicegate.machine.diagram import actions, matrix, mermaid
+from sluicegate.machine.table import Table, arrows
+from sluicegate.wire.downstream.native import schema
+
+FOLDER = Path(__file__).resolve().parent.parent / "specs"
+HEAD = """# The two tables
+
+Made from the code by `python -m tests.specs`; do not edit. Diagrams: `reply.mmd`, `run.mmd`. A row is what happened, a
+column where the machine was, a cell where it goes. An empty cell is a protocol error: it raises and changes nothing.
+Actions are performed in the order given; each is a method of the machine.
+"""
+
+
+def generated() -> dict[str, str]:
+    """The content of every generated file, by name."""
+    return {
+        "reply.mmd": mermaid(_plain(reply_table.TABLE), reply_table.State.WAITING),
+        "run.mmd": mermaid(_plain(run_table.TABLE), run_table.State.READY),
+        "tables.md": "\n".join(
+            [
+                HEAD,
+                _chapter("Reply", reply_table.TABLE, reply_table.State, reply_table.Symbol),
+                _chapter("Run", run_table.TABLE, run_table.State, run_table.Symbol),
+            ]
+        ),
+        "wire.schema.json": json.dumps(schema(), indent=2) + "\n",
+    }
+
+
+def _plain(table: Mapping[Any, Any]) -> Table[StrEnum, StrEnum]:
+    return cast(Table[StrEnum, StrEnum], table)
+
+
+def _chapter(name: str, table: Mapping[Any, Any], states: type[StrEnum], symbols: type[StrEnum]) -> str:
+    plain = _plain(table)
+    count = len(list(arrows(plain)))
+    title = f"## `{name}`: {len(states)} states, {len(symbols)} symbols, {count} arrows\n"
+    words = [_words(states), _words(symbols)]
+    return "\n".join([title, *words, matrix(plain, symbols), f"### Actions of `{name}`\n", actions(plain)])
+
+
+def _words(names: type[StrEnum]) -> str:
+    """The docstring of `names`, its indentation taken off."""
+    return "\n".join(line.strip() for line in (names.__doc__ or "").splitlines()).strip() + "\n"
+
+
+def write() -> None:
+    """Write every generated file."""
+    for name, text in generated().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
