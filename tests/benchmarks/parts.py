@@ -1,7 +1,7 @@
 """Microseconds for each event, part by part: `python -m tests.benchmarks.parts [EVENTS]`.
 
-Each figure is the best of several repeats, in turn with the others, for a reply of EVENTS text deltas that come one in a
-read, as they do from a provider that streams steadily. `x json` compares with the ruler: the standard library's
+Each figure is the best of several repeats, in turn with the others, for a reply of EVENTS text deltas, one in a
+read, as they come from a provider that streams steadily. `x json` compares with the ruler: the standard library's
 `json.loads` of one Chat Completions event, in the same process.
 """
 

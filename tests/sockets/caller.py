@@ -43,17 +43,19 @@ class Caller:
         assert self._head is not None
         return dict(self._head.headers)[b"run-id"].decode()
 
-    async def ask(self, method: str, target: str, body: bytes = b"") -> None:
-        """Send a whole request."""
+    async def ask(self, method: str, target: str, body: bytes = b"", sent: float = 1.0) -> None:
+        """Send a request, of its body only the part `sent`."""
         headers = [("Host", "x"), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        data = [self._http.send(h11.Request(method=method, target=target, headers=headers))]
-        data += [self._http.send(event) for event in (h11.Data(data=body), h11.EndOfMessage())]
-        await self._stream.send_all(b"".join(part or b"" for part in data))
+        head = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
+        for event in (h11.Data(data=body), h11.EndOfMessage()):
+            self._http.send(event)
+        await self._stream.send_all(head + body[: int(sent * len(body))])
 
-    async def chat(self, question: object) -> None:
+    async def chat(self, question: object, sent: float = 1.0) -> None:
         """Ask for a run whose user says `question` as JSON."""
         content = msgspec.json.encode(question).decode()
-        await self.ask("POST", "/chat", msgspec.json.encode({"messages": [{"role": "user", "content": content}]}))
+        body = msgspec.json.encode({"messages": [{"role": "user", "content": content}]})
+        await self.ask("POST", "/chat", body, sent)
 
     async def hear_head(self) -> None:
         """Read until the response's head is here."""

@@ -93,10 +93,10 @@ class Rig:
         self.issued.append(secrets.token_hex(8))
         return self.issued[-1]
 
-    async def ask(self, caller: Caller, plan: Plan) -> None:
-        """Send the question of `plan`."""
+    async def ask(self, caller: Caller, plan: Plan, sent: float = 1.0) -> None:
+        """Send the question of `plan`, or only the part `sent` of its body."""
         self.workshop.wanted[plan.drop] = plan.tools
-        await caller.chat(plan)
+        await caller.chat(plan, sent)
 
     async def stop(self, run_id: str) -> int:
         """DELETE the run over a connection of its own; return the status."""

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.sockets
 
 DROPS = 200  # in each phase
 AT_ONCE = 20  # side by side
+WAIT = 20.0  # seconds until a phase must have been reached
 EARLY = 100  # drops while the request itself is on its way
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -69,7 +70,8 @@ async def drop_one(rig: Rig, moment: Moment, seen: Counter[str]) -> None:
     drop = moment.plan.drop
     async with calling(rig.port) as caller:
         await rig.ask(caller, moment.plan)
-        await moment.wait(rig, caller)
+        with trio.fail_after(WAIT):
+            await moment.wait(rig, caller)
         left_at = trio.current_time()
         with trio.fail_after(BOUND):
             await caller.leave(moment.how)
@@ -77,19 +79,21 @@ async def drop_one(rig: Rig, moment: Moment, seen: Counter[str]) -> None:
         for exchange in rig.upstream.exchanges[drop]:
             await exchange.over.wait()
     exchanges = rig.upstream.exchanges[drop]
-    assert all(exchange.last_token_at <= left_at + BOUND for exchange in exchanges)
+    assert all(max(exchange.over_at, exchange.last_token_at) <= left_at + BOUND for exchange in exchanges)
     seen[moment.how] += 1
     seen["provider saw the close"] += exchanges[-1].ended is not Ended.COMPLETE
     seen["tools cut"] += rig.workshop.begun[drop]
 
 
-async def drop_many(rig: Rig, count: int, one: Callable[[int], Awaitable[None]]) -> list[str]:
-    """Run drops 1 to `count`, AT_ONCE side by side; after each wave all must be clean. Returns the ids of the runs."""
+async def drop_many(
+    rig: Rig, count: int, one: Callable[[int], Awaitable[None]], at_once: int = AT_ONCE
+) -> list[str]:
+    """Run drops 1 to `count`, `at_once` side by side; after each wave all must be clean. Returns the ids of the runs."""
     ids: list[str] = []
-    for first in range(1, count + 1, AT_ONCE):
+    for first in range(1, count + 1, at_once):
         del rig.issued[:]
         async with trio.open_nursery() as nursery:
-            for drop in range(first, min(first + AT_ONCE, count + 1)):
+            for drop in range(first, min(first + at_once, count + 1)):
                 nursery.start_soon(one, drop)
         await rig.wait_clean()
         ids += rig.issued
@@ -108,7 +112,7 @@ async def test_a_client_that_leaves_takes_its_run_with_it(phase: Phase, capfd: p
         assert len(ids) == DROPS
         tokens = rig.upstream.tokens
         for run_id in ids:
-            check_log(data_of(rig.frames(run_id)), phase, LEFT)
+            check_log(data_of(rig.frames(run_id)), LEFT)
     assert rig.upstream.tokens == tokens
     assert min(seen[how] for how in HOWS) >= DROPS / 5
     floors = {"silent": DROPS, "text": DROPS, "tool": DROPS / 4, "between": DROPS * 0.6}
@@ -119,15 +123,14 @@ async def test_a_client_that_leaves_takes_its_run_with_it(phase: Phase, capfd: p
 
 
 async def test_a_client_that_leaves_while_it_asks(capfd: pytest.CaptureFixture[str]) -> None:
-    """Before any answer: in the middle of the request, or right behind it, whatever the run has come to by then."""
-
+    """In the middle of the request's body, or some steps of the scheduler behind it, wherever the run is by then."""
     async with running_rig() as rig:
 
         async def one(drop: int) -> None:
             draw = random.Random(f"early/{drop}")
             plan = Plan(drop, draw.choice(PHASES))
             async with calling(rig.port) as caller:
-                await rig.ask(caller, plan)
+                await rig.ask(caller, plan, sent=draw.choice((draw.random(), 1, 1, 1)))
                 for _ in range(draw.randrange(40)):
                     await trio.lowlevel.checkpoint()
                 with trio.fail_after(BOUND):
@@ -135,11 +138,8 @@ async def test_a_client_that_leaves_while_it_asks(capfd: pytest.CaptureFixture[s
 
         ids = await drop_many(rig, EARLY, one)
         for run_id in ids:
-            data = data_of(rig.frames(run_id))
-            assert data.count(b"[DONE]") == 1
-            assert data[-1] == b"[DONE]"
-            assert b"CANCELLED" in data[-2]
+            check_log(data_of(rig.frames(run_id)), LEFT)
         exchanges = [exchange for found in rig.upstream.exchanges.values() for exchange in found]
         assert all(exchange.over.is_set() for exchange in exchanges)
-        assert EARLY / 4 < len(ids) <= EARLY
+        assert EARLY / 2 <= len(ids) <= EARLY * 0.9
     assert capfd.readouterr().err == ""

@@ -14,11 +14,11 @@ from typing import Final, Literal
 import msgspec
 import trio
 
-from sluicegate.machine.deltas import CallDelta, CallEnd, End, Started, TextDelta, UsageDelta
+from sluicegate.machine.deltas import CallDelta, CallEnd, End, Started, TextDelta, Usage, UsageDelta
 from sluicegate.wire.downstream.openai_chat import ChatEncoder
 
 HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-USAGE: Final = UsageDelta(input_tokens=70, output_tokens=7)  # what each complete reply costs
+SPENT: Final = Usage(input_tokens=70, output_tokens=7)  # by each complete reply
 FLOOD: Final = 100_000  # tokens of an answer that never ends by itself
 
 Phase = Literal["silent", "text", "tool", "between"]
@@ -165,7 +165,7 @@ async def _answer(stream: trio.SocketStream, plan: Plan, exchange: Exchange) -> 
         arguments = msgspec.json.encode({"drop": plan.drop, "number": number}).decode()
         call = (CallDelta(number, f"call-{number}", name), CallDelta(number, arguments=arguments), CallEnd(number))
         await stream.send_all(_chunk(b"".join(map(encoder.encode, call))))
-    end = _chunk(encoder.encode(USAGE) + encoder.encode(End()))
+    end = _chunk(encoder.encode(UsageDelta(SPENT.input_tokens, SPENT.output_tokens)) + encoder.encode(End()))
     await stream.send_all(end if plan.open_end else end + b"0\r\n\r\n")
     if plan.open_end:
         await trio.sleep_forever()

@@ -1,8 +1,12 @@
-"""`sluicegate chat`: a conversation in the terminal. Ctrl-C stops the answer and keeps the conversation."""
+"""`sluicegate chat`: a conversation in the terminal. Ctrl-C stops the answer and keeps the conversation.
+
+The answer's text goes to standard output, all else to standard error.
+"""
 
 import argparse
 import signal
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -12,92 +16,126 @@ from ..client import Client, Interrupted, Refused, Stream
 from ..client.frame import Frame
 
 DIM, RED, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[0m"
+RESULT_CHARACTERS = 200
 
 
 def run_chat(options: argparse.Namespace) -> int:
-    """Talk until end of input; 1 if a single message could not be answered."""
+    """Talk until end of input; 1 if a single message could not be answered to the end."""
     return trio.run(_chat, options)
 
 
 async def _chat(options: argparse.Namespace) -> int:
     settings = {name: value for name in ("model", "system") if (value := getattr(options, name))}
-    messages: list[dict[str, Any]] = []
-    async with Client(options.url) as client:
+    try:
+        client = Client(options.url)
+    except httpx2.InvalidURL as error:
+        _complain(f"--url {options.url}: {error}")
+        return 1
+    async with client:
+        conversation = Conversation(client, options.url, settings)
         if options.message:
-            messages.append({"role": "user", "content": " ".join(options.message)})
-            return 0 if await _answer(client, messages, settings) else 1
-        print(f"{DIM}Ctrl-C stops an answer, Ctrl-D leaves.{PLAIN}")
-        while (line := await _ask()) is not None:
+            return 0 if await conversation.say(" ".join(options.message)) else 1
+        _note("Ctrl-C stops an answer, Ctrl-D leaves.")
+        while (line := _ask()) is not None:
             if line.strip():
-                messages.append({"role": "user", "content": line})
-                if not await _answer(client, messages, settings):
-                    messages.pop()
+                await conversation.say(line)
     return 0
 
 
-async def _ask() -> str | None:
-    try:
-        # Reading a line must not be cancelled in its thread; Ctrl-C at the prompt leaves.
-        return await trio.to_thread.run_sync(input, "\n> ")
-    except EOFError:
-        return None
+def _ask() -> str | None:
+    """Return the next line, None at the end of input. Blocks the event loop: nothing else runs between answers, and
+    only in the main thread does Ctrl-C get through to a read that waits.
+    """
+    while True:
+        try:
+            return input("\n> ")
+        except KeyboardInterrupt:
+            _note("\nCtrl-D leaves.")
+        except EOFError:
+            return None
 
 
-async def _answer(client: Client, messages: list[dict[str, Any]], settings: dict[str, Any]) -> bool:
-    """Stream one answer and add what was said to `messages`; return False if nothing was."""
-    said: list[str] = []
-    with trio.open_signal_receiver(signal.SIGINT) as signals, trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, scope)
-            try:
-                async with client.chat(messages, **settings) as stream:
-                    await _show(stream, said)
-            except* Refused as refused:
-                _complain(str(refused.exceptions[0]))
-            except* Interrupted as interrupted:
-                _complain(str(interrupted.exceptions[0]))
-            except* httpx2.HTTPError as error:
-                _complain(f"the service cannot be reached: {error.exceptions[0]}")
-            nursery.cancel_scope.cancel()
-    if scope.cancelled_caught:
-        print(f"\n{DIM}stopped{PLAIN}")
-    text = "".join(said)
-    if text:
-        messages.append({"role": "assistant", "content": text})
-    return bool(text)
+class Conversation:
+    """What was said so far, and the service that it is said to."""
+
+    def __init__(self, client: Client, url: str, settings: dict[str, str]) -> None:
+        self._client = client
+        self._url = url
+        self._settings = settings
+        self._messages: list[dict[str, Any]] = []
+
+    async def say(self, text: str) -> bool:
+        """Stream the answer to `text`; return whether it came to its end. What was said of it is kept."""
+        self._messages.append({"role": "user", "content": text})
+        said: list[str] = []
+        ended = False
+        with trio.open_signal_receiver(signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
+                ended = await self._answer(said)
+                nursery.cancel_scope.cancel()
+        if said:
+            self._messages.append({"role": "assistant", "content": "".join(said)})
+        else:
+            self._messages.pop()
+        return ended
+
+    async def _answer(self, said: list[str]) -> bool:
+        try:
+            async with self._client.chat(self._messages, **self._settings) as stream:
+                return await _show(stream, said)
+        except (Refused, Interrupted) as error:
+            _complain(str(error))
+        except httpx2.HTTPError as error:
+            _complain(f"{self._url} cannot be reached ({error}); `sluicegate serve` starts a service.")
+        return False
 
 
-async def _stop_on_signal(signals: Any, scope: trio.CancelScope) -> None:
+async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for _ in signals:
+        _note("\nstopped")
         scope.cancel()  # leaving the stream's context disconnects, which ends the run
         return
 
 
-async def _show(stream: Stream, said: list[str]) -> None:
+async def _show(stream: Stream, said: list[str]) -> bool:
+    done = False
     async for frame in stream:
-        _print(frame, said)
+        if frame.content is not None:
+            said.append(frame.content)
+            print(frame.content, end="", flush=True)
+        else:
+            _describe(frame)
+        done = frame.done
+    return done
 
 
-def _print(frame: Frame, said: list[str]) -> None:
-    if frame.content is not None:
-        said.append(frame.content)
-        print(frame.content, end="", flush=True)
-    elif frame.reasoning is not None:
-        print(f"{DIM}{frame.reasoning}{PLAIN}", end="", flush=True)
+def _describe(frame: Frame) -> None:
+    if frame.reasoning is not None:
+        _note(frame.reasoning, end="")
     elif frame.refusal is not None:
-        print(f"{RED}{frame.refusal}{PLAIN}", end="", flush=True)
+        _complain(frame.refusal)
     elif frame.activity is not None:
-        print(f"\n{DIM}[{frame.activity}]{PLAIN}")
+        _note(f"\n[{frame.activity}]")
     elif frame.tool_result is not None:
         mark = "failed: " if frame.tool_result.get("is_error") else ""
-        print(f"{DIM}[{mark}{str(frame.tool_result.get('content'))[:200]}]{PLAIN}")
+        _note(f"[{mark}{str(frame.tool_result.get('content'))[:RESULT_CHARACTERS]}]")
     elif frame.error is not None:
         _complain(f"{frame.error.get('code')}: {frame.error.get('message')}")
     elif frame.done:
+        print(flush=True)
         usage = frame.usage or {}
-        tokens = f"{usage.get('input_tokens', 0)} in, {usage.get('output_tokens', 0)} out"
-        print(f"\n{DIM}{frame.finish_reason} ({tokens}){PLAIN}")
+        _note(f"{frame.finish_reason} ({usage.get('input_tokens', 0)} in, {usage.get('output_tokens', 0)} out)")
+
+
+def _note(text: str, end: str = "\n") -> None:
+    _print_aside(text, DIM, end)
 
 
 def _complain(text: str) -> None:
-    print(f"\n{RED}{text}{PLAIN}", file=sys.stderr)
+    _print_aside(f"\n{text}", RED, "\n")
+
+
+def _print_aside(text: str, colour: str, end: str) -> None:
+    shown = f"{colour}{text}{PLAIN}" if sys.stderr.isatty() else text
+    print(shown, end=end, file=sys.stderr, flush=True)

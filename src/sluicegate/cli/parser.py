@@ -10,6 +10,8 @@ from .chat import run_chat
 from .replay import run_replay
 from .serve import run_serve
 
+MAX_PORT = 65_535
+
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed arguments; `run` is the command's function. Exits with status 2 on bad ones."""
@@ -26,7 +28,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "set, else the embedded scripted provider, which needs no key and no network.",
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    serve.add_argument("--port", type=int, default=8000, help="port to listen on (default %(default)s)")
+    serve.add_argument(
+        "--port", type=_port, default=8000, help="port to listen on, 0 for any free one (default %(default)s)"
+    )
     serve.add_argument("--dialect", choices=DIALECTS, default="openai_chat", help="API to speak (default %(default)s)")
     _add_profile(serve)
     serve.add_argument("--model", default="", help="model for requests that name none")
@@ -60,6 +64,13 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", choices=sorted(PROFILES), default="auto", help="quirks of a compatible server (default automatic)"
     )
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {MAX_PORT}")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -1,6 +1,7 @@
 """The client. A stream that ends without its terminal event is an error here, never a quiet success."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -8,7 +9,7 @@ import httpx2
 import msgspec
 
 from ..machine.errors import SluicegateError
-from ..wire.sse import SseDecoder, SseFault
+from ..wire.sse import SseDecoder, SseEvent, SseFault
 from .frame import Frame
 
 
@@ -16,7 +17,7 @@ class Interrupted(SluicegateError):
     """The stream ended before its terminal event; `run_id` may still be read on."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"the stream of run {run_id} ended before its terminal event")
+        super().__init__(f"the stream of run {run_id or '(unknown)'} ended before its terminal event")
         self.run_id = run_id
 
 
@@ -30,28 +31,42 @@ class Refused(SluicegateError):
 
 
 class Stream:
-    """One run as it comes in. Iterate over it once; each item is a Frame with the key that it carries."""
+    """One run as it comes in. Iterate over it once; each item is a Frame with the key that it carries.
 
-    def __init__(self, response: httpx2.Response) -> None:
-        self.run_id = response.headers.get("run-id", "")
-        self._response = response
+    Ends after the terminal frame. Raises Interrupted if that never comes, or if what comes is not the native wire.
+    """
 
-    async def __aiter__(self) -> AsyncGenerator[Frame, None]:
-        """Yield every frame up to the terminal. Raises Interrupted if that never comes."""
-        decoder = SseDecoder()
+    def __init__(self, run_id: str, chunks: AsyncIterator[bytes]) -> None:
+        self.run_id = run_id
+        self._chunks = chunks
+        self._decoder = SseDecoder()
+        self._waiting: deque[SseEvent | SseFault] = deque()
+        self._over = False
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> Frame:
+        """Return the next frame."""
+        if self._over:
+            raise StopAsyncIteration
+        while not self._waiting:
+            try:
+                self._waiting += self._decoder.feed(await anext(self._chunks))
+            except (StopAsyncIteration, httpx2.HTTPError, httpx2.StreamError) as error:
+                raise Interrupted(self.run_id) from error
+        event = self._waiting.popleft()
+        if isinstance(event, SseFault):
+            raise Interrupted(self.run_id)
         try:
-            async with aclosing(self._response.aiter_bytes()) as chunks:
-                async for chunk in chunks:
-                    for event in decoder.feed(chunk):
-                        if isinstance(event, SseFault):
-                            raise Interrupted(self.run_id)
-                        if event.data == b"[DONE]":
-                            return
-                        frame = msgspec.json.decode(event.data, type=Frame)
-                        yield frame
-        except httpx2.HTTPError as error:
+            frame = _decode(event.data)  # `[DONE]` without a terminal before it is no frame either
+        except msgspec.DecodeError as error:
             raise Interrupted(self.run_id) from error
-        raise Interrupted(self.run_id)
+        self._over = frame.done or frame.error is not None
+        return frame
+
+
+_decode = msgspec.json.Decoder(Frame).decode
 
 
 class Client:
@@ -70,7 +85,7 @@ class Client:
     async def chat(self, messages: list[dict[str, Any]], **options: Any) -> AsyncIterator[Stream]:
         """Start a run and hold its stream open; leaving the context early disconnects, which ends the run.
 
-        Raises Refused if the service answers with an error status.
+        Raises Refused if the service answers with an error status, httpx2.HTTPError if it does not answer.
         """
         body = msgspec.json.encode({"messages": messages, **options})
         request = self._http.build_request("POST", "/chat", content=body, headers={"content-type": "application/json"})
@@ -78,7 +93,8 @@ class Client:
         try:
             if response.status_code != httpx2.codes.OK:
                 raise Refused(response.status_code, _error(await response.aread()))
-            yield Stream(response)
+            async with aclosing(response.aiter_bytes()) as chunks:
+                yield Stream(response.headers.get("run-id", ""), chunks)
         finally:
             await response.aclose()
 

@@ -5,7 +5,7 @@ the arrow's actions and returns the events they made. Nothing else changes the r
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from .calls import Calls
 from .deltas import (
@@ -56,6 +56,7 @@ EMPTY = RunError(ErrorCode.UPSTREAM_ERROR, "The provider sent an empty reply.", 
 # What stands in for the open part while none is open.
 _NOWHERE = GrowingPart(PartKind.CALL, -1, None, PartState.ENDED)
 
+_WORDS_DELTAS: Final = (TextDelta, ReasoningDelta, RefusalDelta)
 _WordsDelta: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta
 _WordsTotal: TypeAlias = TextTotal | ReasoningTotal | RefusalTotal
 _Words: TypeAlias = _WordsDelta | _WordsTotal
@@ -235,15 +236,15 @@ class Reply:
 
     def _append(self, delta: _Words | ProviderDelta, events: list[Event]) -> None:
         part = self._focus
-        if isinstance(delta, ProviderDelta):
-            self._note_raw(part, delta.raw)
-            text = delta.fragment
-        elif isinstance(delta, TextTotal | ReasoningTotal | RefusalTotal):
-            text = self._news(part.kind, delta)
-        else:
+        if isinstance(delta, _WORDS_DELTAS):  # first: one of them comes with every token
             text = delta.text
             if isinstance(delta, ReasoningDelta):
                 self._note_raw(part, delta.raw)
+        elif isinstance(delta, ProviderDelta):
+            self._note_raw(part, delta.raw)
+            text = delta.fragment
+        else:
+            text = self._news(part.kind, delta)
         if text:
             self._size += utf8_len(text)
             if text := part.take(text):

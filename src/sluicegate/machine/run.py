@@ -61,6 +61,7 @@ class Run:
         table: Table[State, Symbol] = TABLE,
     ) -> None:
         self.run_id = run_id
+        self.model = request.model
         self.state = State.READY
         self.step = 0
         self.terminal: Terminal | None = None
@@ -89,7 +90,7 @@ class Run:
     @property
     def replying(self) -> bool:
         """True while the step's upstream has more to say; deltas may be fed only then."""
-        return self.state is State.CALLING or self.state is State.REPLYING
+        return self.state in _REPLYING
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -99,7 +100,7 @@ class Run:
     @property
     def usage(self) -> Usage:
         """What the run has cost until now; estimated where a provider has not said."""
-        if self.state is not State.CALLING and self.state is not State.REPLYING:
+        if not self.replying:
             return self._spent
         return add_usage(self._spent, self._step_usage())
 
@@ -260,6 +261,7 @@ class Run:
         )
 
 
+_REPLYING = (State.CALLING, State.REPLYING)
 _REPLY_OVER = (ReplyState.DONE, ReplyState.FAILED)
 
 

@@ -6,21 +6,24 @@ event is in the log before anything is cancelled, and there is exactly one.
 
 import logging
 from enum import StrEnum
+from typing import Final
 
 import trio
 
 from ..machine.deltas import Delta
 from ..machine.errors import ErrorCode, RunError
-from ..machine.events import Event, RunFailed, RunStarted, StepStarted
+from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
 from ..providers.base import Provider, ProviderError
 from ..tools.registry import Registry
 from .batch import Batch
 from .feed import Feed
+from .ledger import Ledger, Settlement
 from .merge import merged
 from .options import RunOptions
 
+_ORDERS: Final = (OpenUpstream, StartTools)
 log = logging.getLogger(__name__)
 
 TIMED_OUT = RunError(ErrorCode.TIMEOUT, "The run took longer than its time limit (run_seconds).", retryable=True)
@@ -44,7 +47,15 @@ class Driver:
     set together with it.
     """
 
-    def __init__(self, run: Run, provider: Provider, tools: Registry, feed: Feed, options: RunOptions) -> None:
+    def __init__(
+        self,
+        run: Run,
+        provider: Provider,
+        tools: Registry,
+        feed: Feed,
+        options: RunOptions,
+        ledger: Ledger | None = None,
+    ) -> None:
         self.run = run
         self.feed = feed
         self.phase = Phase.OPENING
@@ -53,6 +64,7 @@ class Driver:
         self._provider = provider
         self._tools = tools
         self._options = options
+        self._ledger = ledger or Ledger()
         self._scope = trio.CancelScope()
         self._batch: Batch | None = None
         self._wanted: OpenUpstream | None = None
@@ -87,26 +99,34 @@ class Driver:
         self.tell(Cancel(error))
 
     def _perform(self, outputs: list[Output]) -> None:
-        events: list[Event] = []
+        events = [output for output in outputs if not isinstance(output, _ORDERS)]
+        if len(events) < len(outputs):
+            self._obey(outputs)
+        if events:
+            self.feed.publish(events)
+            if self.first is None:
+                self._note_first(events)
+        if self.run.terminal is not None:
+            self._end(self.run.terminal)
+
+    def _end(self, terminal: Terminal) -> None:
+        outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
+        self._ledger.settle(Settlement(self.run.run_id, self.run.model, self.run.step, terminal.usage, outcome))
+        self._wake.set()
+        if isinstance(terminal, RunFailed):
+            self._scope.cancel()
+
+    def _obey(self, outputs: list[Output]) -> None:
         for output in outputs:
             match output:
                 case OpenUpstream():
+                    self._ledger.intend(self.run.run_id)
                     self._wanted = output
                     self._wake.set()
                 case StartTools(calls=calls):
                     self.phase = Phase.TOOLS
                     if self._batch is not None:
                         self._batch.start(calls)
-                case _:
-                    events.append(output)
-        if events:
-            self.feed.publish(events)
-            if self.first is None:
-                self._note_first(events)
-            if isinstance(events[-1], RunFailed):
-                self._scope.cancel()
-        if self.run.terminal is not None:
-            self._wake.set()
 
     def _note_first(self, events: list[Event]) -> None:
         for event in events:

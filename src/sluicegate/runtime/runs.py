@@ -1,12 +1,17 @@
 """The live runs by id, and the ended ones for a while: logs are bounded in count and bytes."""
 
+import logging
 from collections import OrderedDict
 
 import trio
 
 from ..machine.errors import RunError
+from ..machine.events import RunFailed
 from .driver import Driver
+from .ledger import Ledger
 from .options import RunOptions
+
+log = logging.getLogger(__name__)
 
 
 class Runs:
@@ -15,6 +20,7 @@ class Runs:
     def __init__(self, nursery: trio.Nursery, options: RunOptions) -> None:
         self._nursery = nursery
         self._options = options
+        self.ledger = Ledger()
         self._live: dict[str, Driver] = {}
         self._ended: OrderedDict[str, Driver] = OrderedDict()
         self._ended_bytes = 0
@@ -41,9 +47,28 @@ class Runs:
             await driver.drive()
         finally:
             run_id = driver.run.run_id
+            _log_end(driver)
             del self._live[run_id]
             self._ended[run_id] = driver
             self._ended_bytes += driver.feed.size
             while len(self._ended) > self._options.kept_runs or self._ended_bytes > self._options.kept_bytes:
                 _, oldest = self._ended.popitem(last=False)
                 self._ended_bytes -= oldest.feed.size
+
+
+def _log_end(driver: Driver) -> None:
+    run, terminal = driver.run, driver.run.terminal
+    if terminal is None:
+        return
+    outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
+    usage = terminal.usage
+    log.info(
+        "run %s model=%r outcome=%s steps=%d input_tokens=%d output_tokens=%d%s",
+        run.run_id,
+        run.model,
+        outcome,
+        run.step,
+        usage.input_tokens,
+        usage.output_tokens,
+        " (estimated)" if usage.estimated else "",
+    )

@@ -1,6 +1,7 @@
 """Serve an ASGI application until it is told to stop."""
 
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -8,6 +9,12 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.typing import ASGIFramework
+
+from ..machine.errors import SluicegateError
+
+
+class CannotListen(SluicegateError):
+    """The address cannot be had; the message names it and the cause."""
 
 
 class ServerOptions(msgspec.Struct, frozen=True):
@@ -34,10 +41,11 @@ async def serve(
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `stopped` returns; then call `on_stop` (it ends the streams) and close within
-    `graceful_seconds`. Reports the bound addresses as started.
+    `graceful_seconds`. Reports the bound addresses as started. Raises CannotListen.
     """
     config = Config()
-    config.bind = [f"{options.host}:{options.port}"]
+    # Bound here, because Hypercorn would raise from inside its nurseries.
+    config.bind = [f"fd://{_listen(options.host, options.port)}"]
     config.accesslog = None
     config.errorlog = "-"
     config.loglevel = "WARNING"
@@ -50,3 +58,12 @@ async def serve(
         on_stop()
 
     await hypercorn_serve(app, config, shutdown_trigger=stop, task_status=task_status)
+
+
+def _listen(host: str, port: int) -> int:
+    """Return the file descriptor of a listening socket."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family).detach()
+    except (OSError, OverflowError) as error:
+        raise CannotListen(f"cannot listen on {host}:{port}: {error}") from error

@@ -49,6 +49,7 @@ class Service:
         self.options = options or ServiceOptions()
         self.ids = ids
         self.runs: Runs
+        self._stopping: RunError | None = None
 
     def app(self) -> QuartTrio:
         """Return the ASGI application."""
@@ -70,11 +71,14 @@ class Service:
         return app
 
     def stop_runs(self, error: RunError = SHUTTING_DOWN) -> None:
-        """End every live run with `error`; their readers still get the terminal event."""
+        """End every live run with `error`; their readers still get the terminal event. No new run is taken then."""
+        self._stopping = error
         self.runs.cancel_all(error)
 
     async def chat(self) -> Response:
         """`POST /chat`: start a run and stream it."""
+        if self._stopping is not None and (refusal := respond_run_error(self._stopping)) is not None:
+            return refusal
         _check_media_type()
         asked = decode_chat(await request.get_data(cache=False, as_text=False, parse_form_data=False))
         driver = self._driver(asked)
@@ -128,7 +132,7 @@ class Service:
             tools.eager,
         )
         feed = Feed(NativeEncoder(secrets.token_hex(4)), self.run_options.log_room)
-        return Driver(run, provider, tools, feed, self.run_options)
+        return Driver(run, provider, tools, feed, self.run_options, self.runs.ledger)
 
     def _tools(self, names: list[str] | None) -> Registry:
         if names is None:

@@ -221,6 +221,8 @@ class NativeEncoder:
         """Return the frames of `event`, possibly none; a terminal's last frame has `[DONE]` behind it."""
         if type(event) is PartDelta and event.kind in _HEADS:
             # The one event that comes per token: framed by hand, equal to the general path by test.
+            if len(event.text) <= MAX_TEXT:
+                return [self._words(event.kind, event.text)]
             return [self._words(event.kind, text) for text in _pieces(event.text)]
         return [self._frame(frame, event) for frame in self._structs(event)]
 

@@ -119,11 +119,11 @@ class OpenAIChatDecoder:
         data = event.data
         if event.event == "error":
             self._fail(read_error_event(data), out)
-        elif (chunk := read_chunk(data)) is not None:
-            self._chunk(chunk, event, out)
         elif data.strip() == _DONE:
             self._phase = _Phase.ENDED
             out.append(End())
+        elif (chunk := read_chunk(data)) is not None:
+            self._chunk(chunk, event, out)
         elif data and not data.isspace() and event.event in _CHUNK_EVENTS:
             self._fail(unreadable("json"), out)
 
