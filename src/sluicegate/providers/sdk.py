@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import openai
 
 CLOSE_GRACE = 1.0  # seconds that closing an upstream may take
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"}
 
 
@@ -74,8 +75,19 @@ class SdkProvider:
 async def _chunks(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
     with reading():
         async with aclosing(_body(response)) as chunks:
+            if _is_plain_json(response):
+                # A server that does not stream, or an error with status 200 (case 43): as one event, decoders read it.
+                yield b"data: "
+                async for chunk in chunks:
+                    yield chunk.translate(_ONE_LINE)
+                yield b"\n\n"
             async for chunk in chunks:
                 yield chunk
+
+
+def _is_plain_json(response: httpx2.Response) -> bool:
+    media_type: str = response.headers.get("content-type", "")
+    return media_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def _body(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
