@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from enum import StrEnum
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,8 +24,8 @@ Actions are performed in the order given; each is a method of the machine.
 def generated() -> dict[str, str]:
     """The content of every generated file, by name."""
     return {
-        "reply.mmd": mermaid(_plain(reply_table.TABLE), reply_table.State.WAITING),
-        "run.mmd": mermaid(_plain(run_table.TABLE), run_table.State.READY),
+        "reply.mmd": mermaid(plain(reply_table.TABLE), reply_table.State.WAITING),
+        "run.mmd": mermaid(plain(run_table.TABLE), run_table.State.READY),
         "tables.md": "\n".join(
             [
                 HEAD,
@@ -32,20 +33,28 @@ def generated() -> dict[str, str]:
                 _chapter("Run", run_table.TABLE, run_table.State, run_table.Symbol),
             ]
         ),
-        "wire.schema.json": json.dumps(schema(), indent=2) + "\n",
+        "wire.schema.json": json.dumps(_dedented(schema()), indent=2) + "\n",
     }
 
 
-def _plain(table: Mapping[Any, Any]) -> Table[StrEnum, StrEnum]:
+def plain(table: Mapping[Any, Any]) -> Table[StrEnum, StrEnum]:
+    """Return `table` as one of plain strings, for which all pictures are made."""
     return cast(Table[StrEnum, StrEnum], table)
 
 
 def _chapter(name: str, table: Mapping[Any, Any], states: type[StrEnum], symbols: type[StrEnum]) -> str:
-    plain = _plain(table)
-    count = len(list(arrows(plain)))
+    made = plain(table)
+    count = len(list(arrows(made)))
     title = f"## `{name}`: {len(states)} states, {len(symbols)} symbols, {count} arrows\n"
     words = [_words(states), _words(symbols)]
-    return "\n".join([title, *words, matrix(plain, symbols), f"### Actions of `{name}`\n", actions(plain)])
+    return "\n".join([title, *words, matrix(made, symbols), f"### Actions of `{name}`\n", actions(made)])
+
+
+def _dedented(node: Any) -> Any:
+    """`node` with docstrings as Python 3.13 has them: before, their indentation is part of them."""
+    if isinstance(node, dict):
+        return {key: cleandoc(value) if key == "description" else _dedented(value) for key, value in node.items()}
+    return [_dedented(each) for each in node] if isinstance(node, list) else node
 
 
 def _words(names: type[StrEnum]) -> str:

@@ -2,16 +2,17 @@
 
 import functools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import httpx2
 import pytest
 import trio
 
-from sluicegate.client import Client, Interrupted, Refused
+from sluicegate.client import Client, Interrupted, Refused, Stream
 from sluicegate.client.frame import Frame
 from sluicegate.machine.errors import ErrorCode
+from sluicegate.machine.events import RunFailed
 from sluicegate.providers.script import Call, Cut, Fail, Reply, Say, Stall, Think
 
 from .service.harness import DIALECTS, Stack, eventually, stack
@@ -91,27 +92,33 @@ async def test_stop_ends_the_run_that_another_reads() -> None:
         assert up.transport.active == 0
 
 
+class Bored(Exception):
+    """A reader had enough."""
+
+
+async def read_until_half(stream: Stream, how: str, scope: trio.CancelScope) -> None:
+    async for frame in stream:
+        if frame.content:
+            if how == "break":
+                return
+            if how == "raise":
+                raise Bored
+            scope.cancel()
+
+
 @pytest.mark.parametrize("how", ["leave", "break", "raise", "cancel"])
 async def test_leaving_the_context_ends_the_run(how: str) -> None:
     async with asking([Say("Half"), Stall()]) as (client, up):
-        with trio.CancelScope() as scope:
-            try:
-                async with client.chat(HI) as stream:
-                    if how != "leave":
-                        async for frame in stream:
-                            if frame.content and how == "break":
-                                break
-                            if frame.content and how == "raise":
-                                raise KeyError
-                            if frame.content:
-                                scope.cancel()
-            except KeyError:
-                assert how == "raise"
+        with trio.CancelScope() as scope, nullcontext() if how != "raise" else pytest.raises(Bored):
+            async with client.chat(HI) as stream:
+                run_id = stream.run_id
+                if how != "leave":
+                    await read_until_half(stream, how, scope)
         assert scope.cancelled_caught is (how == "cancel")
         await eventually(lambda: up.transport.active == 0 and len(up.service.runs) == 0)
-        driver = up.service.runs.get(stream.run_id)
+        driver = up.service.runs.get(run_id)
         assert driver is not None
-        assert driver.run.terminal is not None
+        assert isinstance(driver.run.terminal, RunFailed)
 
 
 # --- what is not a whole stream
@@ -177,9 +184,10 @@ async def test_a_stream_cut_anywhere_before_its_terminal_is_interrupted() -> Non
         b"data:\n\n",
         b"<html>Welcome</html>",
         b'data: {"content":"\xff"}\n\n',
+        b'data: {"run":' + b'{"a":' * 100_000 + b"\n\n",
         b"data: " + b"x" * 9_000_000,
     ],
-    ids=range(9),
+    ids=range(10),
 )
 async def test_what_is_not_the_native_wire_is_interrupted(body: bytes) -> None:
     async with canned(HEAD + body) as client:
@@ -188,7 +196,8 @@ async def test_what_is_not_the_native_wire_is_interrupted(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "error"), [(b"<html>", {}), (b'{"error":"x"}', {}), (b"[]", {}), (b'{"error":{"a":1}}', {"a": 1})]
+    ("body", "error"),
+    [(b"<html>", {}), (b"\xff", {}), (b'{"error":"x"}', {}), (b"[]", {}), (b'{"error":{"a":1}}', {"a": 1})],
 )
 async def test_a_refusal_without_our_json_still_has_its_status(body: bytes, error: dict[str, Any]) -> None:
     async with canned(b"HTTP/1.1 503 Busy\r\nConnection: close\r\n\r\n" + body) as client:

@@ -4,6 +4,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,26 +36,26 @@ def test_generated_pages_are_current(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "table"), [("reply.mmd", REPLY_TABLE), ("run.mmd", RUN_TABLE)])
-def test_a_diagram_shows_every_arrow_once(name: str, table: object) -> None:
+def test_a_diagram_shows_every_arrow_once(name: str, table: Any) -> None:
     shown = [
         (edge[1], symbol, edge[2])
         for line in page(name).splitlines()
         if (edge := re.fullmatch(r" +(\w+) --> (\w+): (.+)", line))
         for symbol in edge[3].split(", ")
     ]
-    expected = [(state, symbol, arrow.target) for state, symbol, arrow in arrows(table)]  # type: ignore[arg-type]
+    expected = [(state, symbol, arrow.target) for state, symbol, arrow in arrows(specs.plain(table))]
     assert sorted(shown) == sorted(expected)
 
 
 def test_the_tables_show_every_arrow_with_its_actions() -> None:
     text = page("tables.md")
     for table in (REPLY_TABLE, RUN_TABLE):
-        for state, symbol, arrow in arrows(table):  # type: ignore[type-var]
+        for state, symbol, arrow in arrows(specs.plain(table)):
             assert f"| {state} | {symbol} | {arrow.target} | {', '.join(arrow.actions) or '-'} |" in text
 
 
 @cache
-def tests_in(path: Path) -> frozenset[str]:
+def defined_in(path: Path) -> frozenset[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
@@ -69,7 +70,7 @@ def test_every_invariant_is_proved_by_tests_that_exist() -> None:
         for node in nodes:
             file, _, test = node.partition("::")
             assert (ROOT / file).is_file(), f"{name}: no file {file}"
-            assert test in tests_in(ROOT / file), f"{name}: no test {node}"
+            assert test in defined_in(ROOT / file), f"{name}: no test {node}"
 
 
 def test_every_code_stands_in_the_page_with_its_status() -> None:

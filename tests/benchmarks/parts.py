@@ -1,4 +1,4 @@
-"""Microseconds for each event, part by part: `python -m tests.benchmarks.parts [EVENTS]`.
+"""CPU microseconds for each event, part by part: `python -m tests.benchmarks.parts [EVENTS]`.
 
 Each figure is the best of several repeats, in turn with the others, for a reply of EVENTS text deltas, one in a
 read, as they come from a provider that streams steadily. `x json` compares with the ruler: the standard library's
@@ -8,9 +8,10 @@ read, as they come from a provider that streams steadily. `x json` compares with
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import TypeAlias
 
 import trio
 
@@ -19,7 +20,7 @@ from sluicegate.machine.events import Event, PartDelta, PartKind
 from sluicegate.machine.history import Request, TextPart, UserMessage
 from sluicegate.machine.reply import Reply
 from sluicegate.machine.run import Run
-from sluicegate.machine.run_inputs import Begin, OpenUpstream
+from sluicegate.machine.run_inputs import Begin, OpenUpstream, StartTools
 from sluicegate.providers.dialects import DIALECTS, dialect_of
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
@@ -32,13 +33,14 @@ from sluicegate.wire.upstream.base import Decoder
 from . import streams
 
 REPEATS = 7
+Pause: TypeAlias = Callable[[], Awaitable[object]]
 _REQUEST = Request("model", (UserMessage((TextPart("hello"),)),))
 
 
 class MemoryProvider:
-    """A provider whose replies are `reads`; `pause`: each comes after a checkpoint, as from a socket."""
+    """A provider whose replies are `reads`; each comes after a `pause`, which is a checkpoint, as from a socket."""
 
-    def __init__(self, dialect: str, reads: list[bytes], *, pause: bool) -> None:
+    def __init__(self, dialect: str, reads: list[bytes], pause: Pause) -> None:
         self._dialect = dialect_of(dialect)
         self._reads = reads
         self._pause = pause
@@ -51,14 +53,14 @@ class MemoryProvider:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        yield _Reads(self._reads, pause=self._pause)
+        yield _Reads(self._reads, self._pause)
 
     async def aclose(self) -> None:
         """Nothing to close."""
 
 
 class _Reads:
-    def __init__(self, reads: list[bytes], *, pause: bool) -> None:
+    def __init__(self, reads: list[bytes], pause: Pause) -> None:
         self._reads = iter(reads)
         self._pause = pause
 
@@ -66,8 +68,7 @@ class _Reads:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._pause:
-            await trio.lowlevel.checkpoint()
+        await self._pause()
         for data in self._reads:
             return data
         raise StopAsyncIteration
@@ -103,15 +104,16 @@ def _in_memory(dialect: str, reads: list[bytes]) -> None:
     run.receive(Begin())
     for data in reads:
         for delta in decoder.feed(data):
-            feed.publish(output for output in run.receive(delta) if not isinstance(output, OpenUpstream))
+            feed.publish(output for output in run.receive(delta) if not isinstance(output, OpenUpstream | StartTools))
 
 
 def _on_trio(dialect: str, reads: list[bytes]) -> None:
-    trio.run(_drive, dialect, reads)
+    trio.run(drive, dialect, reads)
 
 
-async def _drive(dialect: str, reads: list[bytes]) -> None:
-    provider = MemoryProvider(dialect, reads, pause=True)
+async def drive(dialect: str, reads: list[bytes], pause: Pause = trio.lowlevel.checkpoint) -> None:
+    """Drive a run over `reads`, with one reader beside it."""
+    provider = MemoryProvider(dialect, reads, pause)
     driver = Driver(
         Run("r", _REQUEST), provider, Registry(()), Feed(NativeEncoder("e"), 1 << 30), RunOptions(drain_seconds=0)
     )
@@ -150,9 +152,9 @@ def measure(events: int) -> dict[str, float]:
     best = dict.fromkeys(parts, float("inf"))
     for _ in range(REPEATS):
         for name, part in parts.items():
-            began = time.perf_counter()
+            began = time.process_time()
             part()
-            best[name] = min(best[name], time.perf_counter() - began)
+            best[name] = min(best[name], time.process_time() - began)
     return {name: seconds / events * 1e6 for name, seconds in best.items()}
 
 
@@ -166,7 +168,7 @@ def table(figures: dict[str, float]) -> str:
     """Return `figures` as a Markdown table."""
     ruler = figures["json.loads"]
     rows = [f"| {name} | {figure:.2f} | {figure / ruler:.1f} |" for name, figure in figures.items()]
-    return "\n".join(["| part | µs per event | x json |", "|---|---|---|", *rows])
+    return "\n".join(["| part | CPU µs per event | x json |", "|---|---|---|", *rows])
 
 
 if __name__ == "__main__":

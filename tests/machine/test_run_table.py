@@ -1,5 +1,7 @@
 """The table of `Run`: searched exhaustively, and every single-arrow change of it noticed."""
 
+from collections.abc import Callable
+
 import pytest
 
 from sluicegate.machine.errors import LocalProtocolError
@@ -10,6 +12,9 @@ from tests.machine.explore import Wrong
 from tests.machine.explore_run import Found, Oracle, explore, new_run, step
 from tests.machine.mutants import mutants
 
+# One search for both tests, also where several processes run them.
+pytestmark = pytest.mark.xdist_group("run search")
+
 
 @pytest.fixture(scope="module")
 def found() -> Found:
@@ -18,10 +23,9 @@ def found() -> Found:
 
 @pytest.mark.sweep
 def test_every_order_of_inputs_obeys_the_oracle_and_takes_every_arrow(
-    found: Found, capsys: pytest.CaptureFixture[str]
+    found: Found, note: Callable[[str], None]
 ) -> None:
-    with capsys.disabled():
-        print(f"\nrun: {found.states} states, {found.transitions} transitions, {len(found.witness)} arrows")
+    note(f"run: {found.states} states, {found.transitions} transitions, {len(found.witness)} arrows")
     assert found.witness.keys() == {(state, symbol) for state, symbol, _ in arrows(TABLE)}
     assert {symbol for _, symbol in found.witness} == set(Symbol)
     assert found.states >= 2_000
@@ -30,14 +34,13 @@ def test_every_order_of_inputs_obeys_the_oracle_and_takes_every_arrow(
 
 
 @pytest.mark.sweep
-def test_every_single_arrow_mutant_is_caught(found: Found, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_single_arrow_mutant_is_caught(found: Found, note: Callable[[str], None]) -> None:
     survivors, count = [], 0
     for name, state, symbol, table in mutants(TABLE):
         count += 1
         if not _is_caught(table, found.witness[state, symbol]):
             survivors.append(name)
-    with capsys.disabled():
-        print(f"\nrun: {count} mutants, {count - len(survivors)} caught")
+    note(f"run: {count} mutants, {count - len(survivors)} caught")
     assert survivors == []
     assert count >= 240
 

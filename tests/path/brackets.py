@@ -80,6 +80,5 @@ def _check_step(events: Iterable[Event]) -> set[str]:
             case _:
                 raise AssertionError(f"{event} within a step")
     assert not opened, "a part is open after its reply"
-    calls = {part for part, kind in kinds.items() if kind is PartKind.CALL}
-    assert calls == judged.keys(), "a call without a verdict"
+    assert {part for part, kind in kinds.items() if kind is PartKind.CALL} == judged.keys(), "a call without a verdict"
     return set(running)

@@ -9,6 +9,9 @@ at the end of input.
 - Responses: `response.completed` and `response.incomplete` answer, and so does `[DONE]` before either, as above.
 - Anthropic: `message_stop` answers, and so does `[DONE]` once a stop reason was said.
 - On all of them an error, in the shape of that wire, fails the reply, unless the wire's explicit end came first.
+
+Words may follow a finish reason of Chat Completions: then the last of them is a symbol too, for until it has come
+something is missing.
 """
 
 import json
@@ -28,14 +31,14 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """`verdict` holds for a stream of `at` bytes and more, until the next symbol."""
+    """`verdict` holds for a stream of `at` bytes and more, until the next symbol. The last one is the end of it."""
 
     at: int
     verdict: Verdict
 
 
 def symbols(dialect: str, data: bytes) -> list[Symbol]:
-    """The symbols of `data` in the order of the wire, none twice in a row. LF only, one data line to an event."""
+    """The symbols of `data` in the order of the wire, at least one. LF only, one data line to an event."""
     return list(_READERS[dialect](_events(data)))
 
 
@@ -82,9 +85,10 @@ def _chat(events: Iterator[_Event]) -> Iterator[Symbol]:
         for choice in value.get("choices") or ():
             delta = choice.get("delta") or {}
             if choice.get("index", 0) == 0:
-                said = said or any(delta.get(key) for key in ("content", "reasoning", "reasoning_content", "refusal"))
+                words = any(delta.get(key) for key in ("content", "reasoning", "reasoning_content", "refusal"))
+                said = said or words
                 called = called or bool(delta.get("tool_calls"))
-                if choice.get("finish_reason") and not answered:
+                if (answered and words) or (choice.get("finish_reason") and not answered):
                     answered = True
                     yield Symbol(at, Verdict.ANSWERED)
 

@@ -95,7 +95,8 @@ def in_order_of_calls(events: Sequence[Event]) -> list[Event]:
     """`events` with the tool results that follow each other sorted: parallel tools end in any order."""
     out: list[Event] = []
     for is_result, group in groupby(events, lambda event: isinstance(event, ToolResult)):
-        out += sorted(group, key=repr) if is_result else group
+        run = list(group)
+        out += sorted(run, key=repr) if is_result else run
     return out
 
 

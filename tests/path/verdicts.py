@@ -52,7 +52,9 @@ _ROTATING_IDS: Final = (
     "The ids of one item change from event to event, so accumulators that go by id fail. `output_index` names the item."
 )
 _PROVIDER_ITEM: Final = "The item is the provider's own tool. It is kept as it came and is no call for the client."
-_COMPACTION: Final = "The summary in a `compaction` block is the provider's part of the history and no text of the answer."
+_COMPACTION: Final = (
+    "The summary in a `compaction` block is the provider's part of the history and no text of the answer."
+)
 
 _LISTED: Final = (
     # dialect, names, side, reason, fields
@@ -123,8 +125,8 @@ _LISTED: Final = (
         "openai_chat",
         ("pydantic-pydantic-ai__test_snowflake_test_snowflake_model_streaming",),
         Side.EXPECTED,
-        "No finish reason at all, but `[DONE]`, and only text: the run ends with an inferred `stop`, the raw word stays "
-        "absent (case 36).",
+        "No finish reason at all, but `[DONE]`, and only text: the run ends with an inferred `stop`, the raw word "
+        "stays absent (case 36).",
         (),
     ),
     (
@@ -141,14 +143,14 @@ _LISTED: Final = (
             "traceloop-openllmetry__instrumentation-writer_test_chat_test_writer_async_streaming_chat_multiple_tool_call_requests_legacy",
         ),
         Side.EXPECTED,
-        "Each call begins with null arguments, on which the SDK's accumulator fails; they are no arguments yet (case 19).",
+        "Calls begin with null arguments, on which the SDK's accumulator fails; they are no arguments yet (case 19).",
         (),
     ),
     (
         "openai_chat",
         ("vercel-ai__openai-compatible_chat_anthropic-fallback-tool-call",),
         Side.EXPECTED,
-        "The only call has index 1, on which the SDK's accumulator fails; an index is a name, not a position (case 11).",
+        "The only call has index 1, on which the SDK's accumulator fails; an index is a name, no position (case 11).",
         (),
     ),
     (
@@ -176,8 +178,8 @@ _LISTED: Final = (
         "openai_responses",
         ("agentgateway-agentgateway__response_responses_stream",),
         Side.EXPECTED,
-        "All item ids are empty and `response.completed` has an empty `output`: `output_index` names the items, and what was "
-        "said counts.",
+        "All item ids are empty and `response.completed` has an empty `output`: `output_index` names the items, and "
+        "what was said counts.",
         (),
     ),
     (
@@ -215,7 +217,8 @@ _LISTED: Final = (
         "openai_responses",
         ("vercel-ai__openai_responses_openai-shell-container.1",),
         Side.EXPECTED,
-        _PROVIDER_ITEM + " The terminal response tells the text in another way than the deltas: the deltas win, a client "
+        _PROVIDER_ITEM
+        + " The terminal response tells the text in another way than the deltas: the deltas win, a client "
         "has seen them.",
         (),
     ),
@@ -223,8 +226,8 @@ _LISTED: Final = (
         "openai_responses",
         ("vercel-ai__xai_responses_xai-web-search-tool.1",),
         Side.EXPECTED,
-        "One oracle refuses the items of the provider's web search. They are no calls for the client; text and usage are "
-        "plain.",
+        "One oracle refuses the items of the provider's web search. They are no calls for the client; text and usage "
+        "are plain.",
         (),
     ),
     (
@@ -246,16 +249,16 @@ _LISTED: Final = (
         "openai_responses",
         ("openai-openai-python__api_reference_openapi.transformed.3",),
         Side.OURS,
-        "An example of the documentation, cut by hand: `...` stands for deltas that are left out. The done text goes on "
-        "where they stopped and completes them; `expected` has the deltas only.",
+        "An example of the documentation, cut by hand: `...` stands for deltas that are left out. The done text goes "
+        "on where they stopped and completes them; `expected` has the deltas only.",
         ("text",),
     ),
     (
         "anthropic",
         ("0xplaygrounds-rig__anthropic_streaming_gateway_message_delta_metadata",),
         Side.EXPECTED,
-        "A gateway adds metadata to `message_delta` and a `[DONE]` after `message_stop`, on which the SDK fails. Unknown "
-        "fields are skipped, and so is all that follows the end.",
+        "A gateway adds metadata to `message_delta` and a `[DONE]` after `message_stop`, on which the SDK fails. "
+        "Unknown fields are skipped, and so is all that follows the end.",
         (),
     ),
     (
@@ -289,17 +292,16 @@ def page() -> str:
     lines = [
         "# Verdicts on contested recordings",
         "",
-        "A recording is contested where the oracles that computed its `expected` (the official SDK's accumulator and two",
-        "others) disagree. Each such recording has a verdict here. Generated from `tests/path/verdicts.py`;",
-        "`tests/path/test_corpus.py` runs every recording and holds it to its line: *expected*: our reply equals",
-        "`expected` in every field; *ours* and *partly*: it differs in exactly the fields named; with *ours* we say that",
-        "`expected` is wrong there.",
+        "A recording is contested where the oracles that computed its `expected` (the official SDK's accumulator and",
+        "two others) disagree. Each such recording has a verdict here, generated from `tests/path/verdicts.py`.",
+        "`tests/path/test_corpus.py` runs every recording and holds it to its line. *expected*: our reply equals",
+        "`expected` in every field. *ours* and *partly*: it differs in exactly the fields named; with *ours* we say",
+        "that `expected` is wrong there.",
         "",
         "| recording | side | differs in | why |",
         "|---|---|---|---|",
     ]
-    lines += [
-        f"| `{verdict.dialect}/{verdict.name}` | {verdict.side} | {', '.join(sorted(verdict.fields))} | {verdict.reason} |"
-        for verdict in VERDICTS
-    ]
+    for verdict in VERDICTS:
+        fields = ", ".join(sorted(verdict.fields))
+        lines.append(f"| `{verdict.dialect}/{verdict.name}` | {verdict.side} | {fields} | {verdict.reason} |")
     return "\n".join(lines) + "\n"

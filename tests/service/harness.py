@@ -359,8 +359,13 @@ def ready(provider: SdkProvider) -> SdkProvider:
 
 
 def virtually(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `test` on a virtual clock that jumps wherever everybody waits."""
-    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
+    """Run `test` on a virtual clock that jumps wherever everybody waits; what waits for ever fails at once."""
+
+    async def main() -> None:
+        with trio.fail_after(1_000_000):
+            await test()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 LINKS = pytest.mark.parametrize("socket", [False, pytest.param(True, marks=pytest.mark.sockets)], ids=["memory", "tcp"])
@@ -368,10 +373,15 @@ LINKS = pytest.mark.parametrize("socket", [False, pytest.param(True, marks=pytes
 
 def over(socket: bool, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run `test`, on a virtual clock unless it uses sockets."""
-    if socket:
-        trio.run(test)
-    else:
+    if not socket:
         virtually(test)
+        return
+
+    async def main() -> None:
+        with trio.fail_after(30):
+            await test()
+
+    trio.run(main)
 
 
 def record_bodies(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ def test_statuses_on_a_socket(name: str) -> None:
             answer = await up.ask()
             assert (answer.status, answer.error["code"], answer.header("Retry-After")) == (status, code, wait)
 
-    trio.run(main)
+    over(True, main)
 
 
 def test_a_filtered_answer_is_an_outcome_told_by_the_stream() -> None:
@@ -207,7 +207,7 @@ def test_error_events_on_a_socket(name: str) -> None:
             assert kinds(frames) == ["run", "step", "content", "error"]
             assert (frames[-1]["error"]["code"], frames[-1]["error"].get("truncated", False)) == (code, truncated)
 
-    trio.run(main)
+    over(True, main)
 
 
 @pytest.mark.parametrize(("dialect", "stride"), [("openai_chat", 7), ("openai_responses", 37), ("anthropic", 17)])
@@ -249,7 +249,7 @@ def test_case_08_a_frame_in_the_middle_of_a_socket_write_is_finished_first() -> 
             assert frames[-1]["error"]["code"] == "CANCELLED"
             assert text.startswith(text_of(frames))
 
-    trio.run(main)
+    over(True, main)
 
 
 # --- cases

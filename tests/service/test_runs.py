@@ -129,8 +129,6 @@ def test_a_head_request_reads_nothing_and_ends_nothing(socket: bool) -> None:
             assert (answer.status, answer.body) == (200, b"")
             assert answer.header("Content-Type") == "text/event-stream"
             assert answer.header("Run-Id") == exchange.run_id
-            answer = await (await up.open("HEAD", "/healthz")).answer()
-            assert (answer.status, answer.body) == (200, b"")
             assert text_of((await exchange.answer()).frames) == "One two."
 
     over(socket, main)
@@ -198,6 +196,9 @@ def test_a_server_that_stops_tells_every_reader(socket: bool) -> None:
             for exchange in exchanges:
                 error = (await exchange.answer()).frames[-1]["error"]
                 assert (error["code"], error["retryable"]) == ("SHUTTING_DOWN", True)
+            answer = await up.ask()
+            assert (answer.status, answer.error["code"], answer.error["retryable"]) == (503, "SHUTTING_DOWN", True)
+            assert len(up.transport.requests) == 3
 
     over(socket, main)
 
@@ -445,4 +446,4 @@ def test_backpressure_reaches_from_the_clients_socket_to_the_provider(monkeypatc
             assert text_of(answer.frames) == block * count
             assert len(sizes) >= count
 
-    trio.run(main)
+    over(True, main)

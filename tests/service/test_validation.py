@@ -259,7 +259,7 @@ def test_a_body_without_a_length_is_measured_as_it_comes() -> None:
             assert exchange.status == 413
             await stream.aclose()
 
-    trio.run(main)
+    over(True, main)
 
 
 @pytest.mark.sockets
@@ -275,7 +275,7 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
             assert exchange.status == 408
             await exchange.leave()
 
-    trio.run(main)
+    over(True, main)
 
 
 # --- laws
@@ -385,7 +385,8 @@ FULL: dict[str, Any] = {
 JUNK = (
     "null", "true", "false", "0", "-1", "2.5", "1e400", "123456789012345678901234567890", '""', '"x"', '"{}"', '"{"',
     r'"\ud800"', r'"\u0000"', '"é😀"', '"user"', '"tool"', '"https://x"', '"a"', "[]", "{}", "[[]]", "[null]",
-    '[{"type":"text","text":""}]', '{"a":{"a":{}}}', '{"type":"text"}', "[" * 2_000 + "]" * 2_000, "NaN", '"\xff"', "",
+    '[{"type":"text","text":""}]', '{"a":{"a":{}}}', '{"type":"text"}', "[" * 2_000 + "]" * 2_000, "NaN", "",
+    '"\udcff"', '"detach"', "[1,2,3]", '["calculate"]', '{"url":"http://x"}', '{"name":"f"}', '"assistant"',
 )  # fmt: skip
 
 

@@ -135,9 +135,7 @@ def _length(head: bytearray) -> int:
     return next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
 
 
-async def _watch(
-    stream: trio.SocketStream, unread: bytearray, exchange: Exchange, answering: trio.CancelScope
-) -> None:
+async def _watch(stream: trio.SocketStream, unread: bytearray, exchange: Exchange, answering: trio.CancelScope) -> None:
     try:
         while data := await stream.receive_some():
             unread += data
@@ -164,7 +162,7 @@ async def _answer(stream: trio.SocketStream, plan: Plan, exchange: Exchange) -> 
     for number in range(plan.tools):
         arguments = msgspec.json.encode({"drop": plan.drop, "number": number}).decode()
         call = (CallDelta(number, f"call-{number}", name), CallDelta(number, arguments=arguments), CallEnd(number))
-        await stream.send_all(_chunk(b"".join(map(encoder.encode, call))))
+        await stream.send_all(_chunk(b"".join([encoder.encode(delta) for delta in call])))
     end = _chunk(encoder.encode(UsageDelta(SPENT.input_tokens, SPENT.output_tokens)) + encoder.encode(End()))
     await stream.send_all(end if plan.open_end else end + b"0\r\n\r\n")
     if plan.open_end:

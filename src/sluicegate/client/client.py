@@ -9,6 +9,7 @@ import httpx2
 import msgspec
 
 from ..machine.errors import SluicegateError
+from ..providers.transport import TrioTransport
 from ..wire.sse import SseDecoder, SseEvent, SseFault
 from .frame import Frame
 
@@ -60,7 +61,7 @@ class Stream:
             raise Interrupted(self.run_id)
         try:
             frame = _decode(event.data)  # `[DONE]` without a terminal before it is no frame either
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Interrupted(self.run_id) from error
         self._over = frame.done or frame.error is not None
         return frame
@@ -73,7 +74,9 @@ class Client:
     """Talks to one service. Use it as an async context manager; `timeout` is the longest silence in seconds."""
 
     def __init__(self, url: str, timeout: float = 120.0) -> None:
-        self._http = httpx2.AsyncClient(base_url=url, timeout=httpx2.Timeout(timeout, connect=10.0), trust_env=False)
+        limits = httpx2.Timeout(timeout, connect=10.0)
+        # The stock transport leaves async generators behind wherever a stream is left early; Trio reports them.
+        self._http = httpx2.AsyncClient(base_url=url, timeout=limits, transport=TrioTransport(), trust_env=False)
 
     async def __aenter__(self) -> "Client":
         return self
@@ -108,6 +111,6 @@ class Client:
 def _error(body: bytes) -> dict[str, Any]:
     try:
         error = msgspec.json.decode(body)["error"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         return {}
     return error if isinstance(error, dict) else {}

@@ -182,7 +182,7 @@ def _arguments(call: ToolCall, field: str) -> str:
         text = call.function.arguments if call.function else bytes(call.arguments).decode()
         if text.startswith('"'):  # JSON text within a JSON string, as Chat Completions has it
             text = msgspec.json.decode(text, type=str)
-    except ValueError:  # msgspec does not look into what it keeps raw
+    except (msgspec.DecodeError, UnicodeDecodeError):  # msgspec does not look into what it keeps raw
         raise wrong from None
     text = text.strip() or "{}"
     if not (text.startswith("{") and is_json(text)):

@@ -267,9 +267,10 @@ class NativeEncoder:
                 return [ResultFrame(ResultInfo(call_id, name, content, is_error))]
             case RunDone(finish_reason=reason, usage=usage):
                 return [DoneFrame(True, reason, _usage(usage))]
-            case RunFailed(error=error, usage=usage):
+            case _:
+                error = event.error
                 info = ErrorInfo(error.code, error.message, error.retryable, error.retry_after_ms, error.truncated)
-                return [ErrorFrame(info, _usage(usage))]
+                return [ErrorFrame(info, _usage(event.usage))]
 
 
 def _pieces(text: str) -> list[str]:

@@ -1,0 +1,30 @@
+"""For all tests: Hypothesis runs the same examples every time, without a clock; sweeps come last; counts are shown."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+
+_COUNT = "count"
+
+settings.register_profile("sluicegate", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("sluicegate")
+
+
+@pytest.fixture
+def note(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Shows a line in the summary of the test run, also where a worker process runs the test."""
+    return lambda line: record_property(_COUNT, line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("sweep") is not None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
+    lines = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == _COUNT]
+    if lines:
+        terminalreporter.section("what was counted")
+    for line in sorted(map(str, lines)):
+        terminalreporter.write_line(line)

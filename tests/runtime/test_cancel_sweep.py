@@ -1,0 +1,212 @@
+"""A run of two steps and two tools, ended before every single step of the scheduler, in four ways, on three wires.
+
+The laws are checked on what the outside sees: the log's bytes, the provider's streams, the tools, the tasks.
+"""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from sluicegate.machine.events import Event
+from sluicegate.machine.history import Request
+from sluicegate.providers.dialects import DIALECTS
+from sluicegate.providers.scripted import ScriptedTransport
+from sluicegate.providers.sdk import SdkProvider
+from sluicegate.runtime.batch import Batch
+from sluicegate.runtime.driver import Driver
+from sluicegate.runtime.feed import Feed, FeedState
+from sluicegate.service.stream import Lease
+from tests.runtime.sweep import HOWS, Stage, faults, play, repro
+from tests.shared import CHECKOUT
+
+pytestmark = pytest.mark.sweep
+
+SEEDS = (0, 1)
+FLOOR = 90  # steps of one clean run, on any wire
+DEADLINES = 30  # distinct moments of one clean run
+
+
+@pytest.fixture(params=DIALECTS)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    stage = Stage(request.param)
+    yield stage
+    stage.close()
+
+
+def sweep(stage: Stage, how: str, seed: int, ks: Iterable[int]) -> tuple[list[str], Counter[str]]:
+    """Play once for each of `ks`; return a line for each fault, and how often what had begun when the run was ended."""
+    found: list[str] = []
+    seen: Counter[str] = Counter()
+    for k in ks:
+        world, _ = play(stage, how, seed=seed, k=k)
+        seen["runs"] += 1
+        seen["tools"] += bool(world.begun)
+        seen["second step"] += world.transport.opened == 2
+        found += [f"{repro(stage, how, seed, k)}: {fault}" for fault in faults(world, how)]
+    return found, seen
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ended_before_every_step(stage: Stage, how: str, seed: int) -> None:
+    clean, steps = play(stage, seed=seed)
+    assert faults(clean, "stop") == []
+    assert steps.count >= FLOOR
+    found, seen = sweep(stage, how, seed, range(1, steps.count + 1))
+    assert not found, "\n".join(found[:20])
+    assert seen["runs"] == steps.count
+    assert seen["tools"] > steps.count / 4
+    assert seen["second step"] > steps.count / 10
+
+
+def test_a_deadline_at_every_moment_at_which_something_happens(stage: Stage) -> None:
+    _, steps = play(stage)
+    start = steps.times[0]
+    moments = sorted({time - start for time in steps.times})
+    assert len(moments) >= DEADLINES
+    for seconds in moments:
+        world, _ = play(stage, "deadline", run_seconds=seconds)
+        assert faults(world, "deadline") == [], f"run_seconds={seconds}"
+        assert world.over_at <= start + seconds + 1
+
+
+def test_one_seed_is_one_schedule(stage: Stage) -> None:
+    """Otherwise a REPRO line repeats nothing; whatever the order of sets and hashes."""
+    prints = {seed: play(stage, seed=seed)[1].hash.hexdigest() for seed in range(4)}
+    assert len(set(prints.values())) > 1
+    for salt in ("1", "2"):
+        command = [sys.executable, "-m", "tests.runtime.sweep", "--dialect", stage.dialect, "--seed", "3"]
+        done = subprocess.run(
+            command, cwd=CHECKOUT, env={**os.environ, "PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split()[1] == prints[3]
+
+
+# --- mutants: bugs that the sweep must find, or its zeros mean nothing
+
+
+def _release_without_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lease, "release", lambda self: self.reader.close())
+
+
+def _upstream_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def open_and_forget(self: SdkProvider, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        response = await opened(self, request).__aenter__()
+        yield response
+
+    opened = SdkProvider.open
+    monkeypatch.setattr(SdkProvider, "open", open_and_forget)
+
+
+def _close_not_shielded(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = ScriptedTransport._count_close
+
+    async def aclose(self: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        closed(self._transport)
+
+    from sluicegate.providers import scripted
+
+    made = scripted._Body.__init__
+
+    def init(self: Any, *args: Any, **named: Any) -> None:
+        made(self, *args, **named)
+        self._transport = named["on_close"].__self__
+
+    monkeypatch.setattr(scripted._Body, "__init__", init)
+    monkeypatch.setattr(scripted._Body, "aclose", aclose)
+    monkeypatch.setattr("sluicegate.providers.sdk.trio.move_on_after", lambda seconds, shield: trio.CancelScope())
+
+
+def _terminal_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = Feed.publish
+
+    def again(self: Feed, events: Iterable[Event]) -> None:
+        publish(self, events)
+        if self.state is FeedState.ENDED:
+            self.frames.append(self.frames[-1])
+
+    monkeypatch.setattr(Feed, "publish", again)
+
+
+def _event_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = Feed.publish
+
+    def on(self: Feed, events: Iterable[Event]) -> None:
+        self.state = FeedState.OPEN
+        publish(self, events)
+
+    cancel = Driver.cancel
+
+    def cancel_and_talk(self: Driver, error: Any) -> None:
+        events = [self.first] if self.first is not None else []
+        cancel(self, error)
+        self.feed.publish(events)
+
+    monkeypatch.setattr(Feed, "publish", on)
+    monkeypatch.setattr(Driver, "cancel", cancel_and_talk)
+
+
+def _scope_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Driver.__init__
+
+    def init(self: Driver, *args: Any) -> None:
+        made(self, *args)
+        self._scope.cancel = lambda: None  # type: ignore[method-assign,misc,assignment]
+
+    monkeypatch.setattr(Driver, "__init__", init)
+
+
+def _tools_outlive_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Batch._run
+
+    async def shielded(self: Batch, call: Any) -> None:
+        with trio.CancelScope(shield=True):
+            await run(self, call)
+
+    monkeypatch.setattr(Batch, "_run", shielded)
+
+
+def _terminal_after_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = Driver.drive
+
+    async def late(self: Driver) -> None:
+        tell, self.tell = self.tell, lambda happened: None  # type: ignore[method-assign]
+        await trio.lowlevel.checkpoint()
+        self.tell = tell  # type: ignore[method-assign]
+        await drive(self)
+
+    monkeypatch.setattr(Driver, "drive", late)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "how"),
+    [
+        (_release_without_cancel, "lease"),
+        (_upstream_left_open, "stop"),
+        (_close_not_shielded, "stop"),
+        (_terminal_twice, "stop"),
+        (_event_after_the_end, "stop"),
+        (_scope_not_cancelled, "stop"),
+        (_tools_outlive_the_run, "stop"),
+        (_terminal_after_a_checkpoint, "nursery"),
+    ],
+)
+def test_the_sweep_finds(
+    mutate: Callable[[pytest.MonkeyPatch], None], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage("openai_chat")
+    count = play(stage)[1].count
+    mutate(monkeypatch)
+    found, _ = sweep(stage, how, 0, range(1, count + 1))
+    monkeypatch.undo()
+    stage.close()
+    assert found

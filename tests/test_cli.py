@@ -1,0 +1,474 @@
+"""The command line as its users meet it: real processes, a real terminal where it matters."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import termios
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trio
+
+from sluicegate.cli import main
+from sluicegate.client import Client
+from sluicegate.machine.errors import ErrorCode
+from sluicegate.providers.script import Call, Cut, Fail, Reply, Say, Stall, Think
+from sluicegate.runtime.options import RunOptions
+
+from .service.harness import eventually, stack
+from .service.test_errors import recorded
+
+SOURCE = Path(__file__).resolve().parent.parent / "src"
+COMMAND = [sys.executable, "-c", "import sys; from sluicegate.cli import main; sys.exit(main())"]
+CANARY = "sk-canary-0123456789abcdef"
+GRACEFUL = 3.0
+PROVIDERS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in PROVIDERS}
+    return {**kept, "PYTHONPATH": str(SOURCE), **more}
+
+
+# --- serve
+
+
+class Served:
+    """A `sluicegate serve` process, and what it printed until it said where it listens."""
+
+    def __init__(self, process: trio.Process, printed: str) -> None:
+        self.process = process
+        self.printed = printed
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/chat", printed)
+        assert found is not None, printed
+        self.port = int(found[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal; return exit code and everything that was printed."""
+        self.process.send_signal(number)
+        assert self.process.stdout is not None
+        with trio.fail_after(GRACEFUL + 2):
+            printed = self.printed + (await drained(self.process.stdout)).decode()
+            return await self.process.wait(), printed
+
+
+async def drained(stream: trio.abc.ReceiveStream) -> bytes:
+    return b"".join([piece async for piece in stream])
+
+
+@asynccontextmanager
+async def serving(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> AsyncIterator[Served]:
+    process = await trio.lowlevel.open_process(
+        [*COMMAND, "serve", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment(**(env or {})),
+        cwd=cwd,
+    )
+    assert process.stdout is not None
+    try:
+        printed = b""
+        with trio.fail_after(30):
+            while b"/chat with" not in printed or not printed.endswith(b"\n"):
+                piece = await process.stdout.receive_some()
+                assert piece, printed
+                printed += piece
+        yield Served(process, printed.decode())
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            await process.stdout.aclose()
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_service_and_tells_its_readers(number: signal.Signals) -> None:
+    async with serving() as served, Client(served.url) as client:
+        assert served.port > 0
+        idle = await trio.open_tcp_stream("127.0.0.1", served.port)
+        async with client.chat([{"role": "user", "content": "Tell me about yourself, please."}]) as stream:
+            async for frame in stream:
+                if frame.content:
+                    break
+            began = trio.current_time()
+            served.process.send_signal(number)
+            frames = [frame async for frame in stream]
+        error = frames[-1].error or {}
+        assert (error["code"], error["retryable"]) == ("SHUTTING_DOWN", True)
+        assert served.process.stdout is not None
+        with trio.fail_after(began + GRACEFUL + 2 - trio.current_time()):
+            printed = served.printed + (await drained(served.process.stdout)).decode()
+            assert await served.process.wait() == 0
+        await idle.aclose()
+        assert "with scripted (model scripted-demo)" in printed
+        assert "Traceback" not in printed
+
+
+@pytest.mark.sockets
+async def test_tools_of_a_file_in_the_current_directory_answer_the_demo_question(tmp_path: Path) -> None:
+    (tmp_path / "my_tools.py").write_text(
+        "def count_bridges(city: str) -> str:\n"
+        '    """Count the bridges of a city.\n\n    Args:\n        city: Name of the city.\n    """\n'
+        '    return f"{city} has 37 bridges"\n\n\ntools = [count_bridges]\n'
+    )
+    async with serving("--tools", "my_tools:tools", cwd=tmp_path) as served, Client(served.url) as client:
+        async with client.chat([{"role": "user", "content": "How many bridges does Paris have?"}]) as stream:
+            frames = [frame async for frame in stream]
+        assert [frame.tool_calls for frame in frames if frame.tool_calls] == [["count_bridges"]]
+        assert "Paris has 37 bridges" in "".join(frame.content or "" for frame in frames)
+        assert frames[-1].done
+
+
+@pytest.mark.sockets
+async def test_no_key_is_ever_printed(tmp_path: Path) -> None:
+    """With both keys, an address that nobody listens on, and a request that fails: nothing printed shows a key."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        env = {"OPENAI_API_KEY": CANARY, "ANTHROPIC_API_KEY": CANARY + "-2"}
+        env |= {"OPENAI_BASE_URL": address, "ANTHROPIC_BASE_URL": address, "OPENAI_LOG": "debug"}
+        async with serving(env=env) as served:
+            async with httpx2.AsyncClient(base_url=served.url, trust_env=False, timeout=20) as http:
+                for model in ("", "claude-sonnet-5"):
+                    body = {"messages": [{"role": "user", "content": "Hi"}], "model": model}
+                    answer = await http.post("/chat", json=body)
+                    assert answer.status_code in (200, 503)
+                    assert "UPSTREAM_ERROR" in answer.text
+                    assert CANARY not in answer.text
+            status, printed = await served.end()
+    assert status == 0
+    assert "with openai, anthropic (model gpt-5-mini)" in printed
+    assert CANARY not in printed
+
+
+def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROVIDERS:
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"sluicegate serve: cannot listen on 127.0.0.1:{port}: ")
+    assert "Address already in use" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nowhere_at_all:tools", ["nowhere_at_all", "run from its directory, install it, or check the name"]),
+        ("json:nothing", ["json", "nothing", "check the name after the colon"]),
+        ("json", ["'json'", "write module:attribute"]),
+        ("json:JSONDecoder", ["json:JSONDecoder", "should be a Tool, a typed function"]),
+        ("no_such_file.py:tools", ["no_such_file.py", "current directory"]),
+        ("string:digits", ["string:digits", "should be"]),
+    ],
+)
+def test_tools_that_cannot_be_had_are_said(target: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--tools", target]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("sluicegate serve: ")
+    assert all(word in err for word in words), err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serve", "--port", "65536"], "must be between 0 and 65535"),
+        (["serve", "--port", "x"], "--port"),
+        (["serve", "--dialect", "x"], "openai_responses"),
+        (["replay", "file"], "--dialect"),
+        (["replay", "--dialect", "anthropic", "--pieces", "0", "file"], "must be at least 1"),
+        ([], "COMMAND"),
+        (["dance"], "serve"),
+    ],
+)
+def test_bad_arguments_are_status_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+# --- chat
+
+
+async def chat(url: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [*COMMAND, "chat", "--url", url, *arguments]
+    with trio.fail_after(30):
+        return await trio.run_process(
+            command, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False, env=environment()
+        )
+
+
+@pytest.mark.sockets
+async def test_a_single_question_prints_the_text_and_nothing_else() -> None:
+    replies: list[Reply] = [
+        [Think("Well."), Say("Let me see. "), Call("calculate", {"expression": "6*7"})],
+        [Say("It is 42.")],
+    ]
+    async with stack(replies, socket=True) as up:
+        ran = await chat(up.url, "--system", "Be brief.", "--model", "other", "What", "is", "6*7?")
+        assert ran.returncode == 0
+        assert ran.stdout.decode() == "Let me see. It is 42.\n"
+        aside = ran.stderr.decode()
+        assert all(words in aside for words in ("Well.", "[Calculating 6*7]", "[42]", "stop ("))
+        assert "\x1b" not in aside, "no colours where no terminal is"
+        said = [(message.role, message.text) for message in up.transport.requests[0].messages]
+        assert said == [("system", "Be brief."), ("user", "What is 6*7?")]
+        assert up.transport.requests[0].model == "other"
+
+
+@pytest.mark.sockets
+async def test_a_single_question_that_fails_is_status_1() -> None:
+    async with stack([[Say("Half"), Fail(ErrorCode.RATE_LIMITED)], [Cut()]], socket=True) as up:
+        ran = await chat(up.url, "Hi")
+        assert (ran.returncode, ran.stdout) == (1, b"Half")
+        assert "RATE_LIMITED: The provider limits the rate of requests." in ran.stderr.decode()
+        ran = await chat(up.url, "Hi")
+        assert (ran.returncode, ran.stdout) == (1, b"")
+        assert "provider" in ran.stderr.decode()
+
+
+@pytest.mark.sockets
+async def test_without_a_service_chat_says_how_to_start_one() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        ran = await chat(url, "Hi")
+        assert (ran.returncode, ran.stdout) == (1, b"")
+        assert f"{url} cannot be reached" in ran.stderr.decode()
+        assert "`sluicegate serve` starts a service" in ran.stderr.decode()
+        assert "Traceback" not in ran.stderr.decode()
+
+
+@pytest.mark.sockets
+async def test_a_conversation_from_a_pipe() -> None:
+    async with stack([[Say("First.")], [Cut()], [Say("Third.")]], socket=True) as up:
+        ran = await chat(up.url, stdin=b"one\n\n  \ntwo\nthree\n")
+        assert ran.returncode == 0
+        assert [line for line in ran.stdout.decode().replace("\n> ", "\n").split("\n") if line] == ["First.", "Third."]
+        said = [(message.role, message.text) for message in up.transport.requests[2].messages]
+        assert said == [("user", "one"), ("assistant", "First."), ("user", "three")], "what got no answer is forgotten"
+
+
+class Terminal:
+    """A process whose terminal we hold the other end of."""
+
+    def __init__(self, master: int, process: trio.Process) -> None:
+        self._stream = trio.lowlevel.FdStream(master)
+        self.process = process
+        self.shown = ""
+
+    async def see(self, words: str) -> None:
+        """Wait until `words` are shown behind what was seen before."""
+        with trio.fail_after(30):
+            while words not in self.shown:
+                self.shown += (await self._stream.receive_some()).decode()
+        self.shown = self.shown.partition(words)[2]
+
+    async def see_prompt(self) -> None:
+        """Wait until the process shows its prompt and sleeps in the read behind it."""
+        await self.see("> ")
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        await eventually(lambda: stat.read_text().rpartition(") ")[2].startswith("S"))
+
+    async def press(self, keys: str) -> None:
+        await self._stream.send_all(keys.encode())
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@asynccontextmanager
+async def terminal(*arguments: str) -> AsyncIterator[Terminal]:
+    master, slave = pty.openpty()
+    process = await trio.lowlevel.open_process(
+        [*COMMAND, *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment(TERM="dumb"),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(slave)
+    found = Terminal(master, process)
+    try:
+        yield found
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            await found.aclose()
+
+
+@pytest.mark.sockets
+async def test_a_conversation_in_a_terminal() -> None:
+    """Ctrl-C stops an answer and keeps the conversation, at the prompt it only says how to leave; Ctrl-D leaves."""
+    replies: list[Reply] = [[Say("Half an answer"), Stall()], [Say("Whole answer.")], [Stall()], [Say("Good bye.")]]
+    async with stack(replies, socket=True) as up, terminal("chat", "--url", up.url) as shell:
+        await shell.see("Ctrl-D leaves.")
+        await shell.see_prompt()
+        await shell.press("\x03")
+        await shell.see("Ctrl-D leaves.")
+        await shell.see_prompt()
+        await shell.press("first\n")
+        await shell.see("Half an answer")
+        assert up.transport.active == 1
+        await shell.press("\x03")
+        await shell.see("stopped")
+        await shell.see_prompt()
+        await eventually(lambda: up.transport.active == 0)
+        await shell.press("second\n")
+        await shell.see("Whole answer.")
+        await shell.see("stop (")
+        await shell.see_prompt()
+        await shell.press("third\n")
+        await eventually(lambda: up.transport.active == 1)
+        await shell.press("\x03")
+        await shell.see("stopped")
+        await shell.see_prompt()
+        await shell.press("fourth\n")
+        await shell.see("Good bye.")
+        await shell.see_prompt()
+        await shell.press("\x04")
+        with trio.fail_after(10):
+            assert await shell.process.wait() == 0
+        asked = [[(said.role, said.text) for said in request.messages] for request in up.transport.requests]
+        kept = [("user", "first"), ("assistant", "Half an answer"), ("user", "second")]
+        assert asked[1] == kept
+        assert asked[3] == [*kept, ("assistant", "Whole answer."), ("user", "fourth")], "nothing was said to the third"
+
+
+@pytest.mark.sockets
+async def test_who_stops_reading_gets_no_traceback() -> None:
+    """Standard output closed in mid-answer: the run ends, quietly."""
+    replies: list[Reply] = [[Say("word " * 100_000, words=100), Stall()]]
+    async with stack(replies, socket=True, run=RunOptions(log_room=16_384)) as up:
+        process = await trio.lowlevel.open_process(
+            [*COMMAND, "chat", "--url", up.url, "Hi"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        await process.stdout.receive_some()
+        await process.stdout.aclose()
+        with trio.fail_after(20):
+            assert await drained(process.stderr) == b""
+            assert await process.wait() == 1
+        await process.stderr.aclose()
+        await eventually(lambda: up.transport.active == 0)
+
+
+# --- replay
+
+KEYS = [
+    "file", "text", "reasoning", "refusal", "tool_calls", "finish_reason", "raw_finish_reason", "usage", "error",
+]  # fmt: skip
+REPLY: Reply = [Think("Hm."), Say("Hé 😀. "), Call("get_weather", {"city": "Paris"}, call_id="c1")]
+
+
+@contextmanager
+def recording(tmp_path: Path, dialect: str, data: bytes | None = None) -> Iterator[str]:
+    path = tmp_path / f"{dialect}.sse"
+    path.write_bytes(recorded(dialect, REPLY) if data is None else data)
+    yield str(path)
+
+
+def replayed(capsysbinary: pytest.CaptureFixture[bytes], *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    status = main(["replay", *arguments])
+    out, err = capsysbinary.readouterr()
+    return status, [json.loads(line) for line in out.splitlines()], err.decode()
+
+
+@pytest.mark.parametrize("pieces", [[], ["--pieces", "1"], ["--pieces", "7"]])
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses", "anthropic"])
+def test_replay_prints_one_line_of_exactly_these_keys(
+    dialect: str, pieces: list[str], tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with recording(tmp_path, dialect) as name:
+        status, (line,), err = replayed(capsysbinary, "--dialect", dialect, *pieces, name)
+    assert (status, err) == (0, "")
+    assert list(line) == KEYS
+    assert line["file"] == name
+    assert (line["text"], line["reasoning"], line["refusal"], line["error"]) == ("Hé 😀. ", "Hm.", "", None)
+    assert line["tool_calls"] == [{"id": "c1", "name": "get_weather", "arguments": {"city": "Paris"}}]
+    assert line["finish_reason"] == "tool_calls"
+    assert list(line["usage"]) == ["input_tokens", "output_tokens"]
+
+
+def test_replay_of_a_cut_stream(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    data = recorded("openai_chat", [Say("Half an answer")])
+    with recording(tmp_path, "openai_chat", data[: data.index(b'finish_reason":"stop')]) as name:
+        status, (line,), _ = replayed(capsysbinary, "--dialect", "openai_chat", name)
+    assert status == 0
+    assert list(line) == KEYS
+    assert line["text"] == "Half an answer"
+    assert line["finish_reason"] is None
+    assert list(line["error"]) == ["code", "message", "retryable", "truncated"]
+    assert (line["error"]["code"], line["error"]["truncated"]) == ("UPSTREAM_ERROR", True)
+
+
+def test_replay_goes_on_after_a_file_that_is_not_there(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with recording(tmp_path, "anthropic") as name:
+        status, lines, err = replayed(capsysbinary, "--dialect", "anthropic", "nowhere.sse", name, str(tmp_path))
+    assert status == 1
+    assert [line["file"] for line in lines] == [name]
+    assert "nowhere.sse: No such file or directory" in err
+    assert "Is a directory" in err
+
+
+def test_replay_of_an_empty_file_and_of_junk(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    for data in (b"", b"\xff\x00junk", b"data: {\n\n"):
+        for options in ([], ["--pieces", "1"]):
+            with recording(tmp_path, "openai_chat", data) as name:
+                status, (line,), _ = replayed(capsysbinary, "--dialect", "openai_chat", *options, name)
+            assert status == 0
+            assert line["error"]["code"] == "UPSTREAM_ERROR"
+
+
+def test_replay_traces_every_transition(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    with recording(tmp_path, "openai_chat") as name:
+        assert main(["replay", "--dialect", "openai_chat", "--trace", name]) == 0
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    arrows = [re.fullmatch(r"(\w+) --(\w+)--> (\w+)", line) for line in lines]
+    assert len(arrows) > 3
+    states = [(arrow[1], arrow[3]) for arrow in arrows if arrow is not None]
+    assert len(states) == len(arrows)
+    assert all(states[at][1] == states[at + 1][0] for at in range(len(states) - 1))
+    assert states[-1][1] == "done"
+
+
+def test_replay_reads_standard_input_and_ends_quietly_when_nobody_reads(tmp_path: Path) -> None:
+    with recording(tmp_path, "anthropic") as name:
+        command = [*COMMAND, "replay", "--dialect", "anthropic", "-", *[name] * 2_000]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdin.write(recorded("anthropic", [Say("From standard input.")]))
+            process.stdin.close()
+            line = json.loads(process.stdout.readline())
+            assert (line["file"], line["text"]) == ("-", "From standard input.")
+            process.stdout.close()
+            assert process.stderr.read() == b""
+            assert process.wait(20) == 1

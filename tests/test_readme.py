@@ -1,0 +1,252 @@
+"""README.md: every block is run, and every table is held against the code."""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sluicegate.cli import parser
+from sluicegate.machine.errors import ErrorCode
+from sluicegate.service.problems import STATUS
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+URL = "http://127.0.0.1:8000"
+INSTALL = "python3 -m venv .venv && .venv/bin/pip install . && "
+INSTALL_TESTS = "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && "
+RESERVED = {ErrorCode.UNAUTHORIZED, ErrorCode.OVERLOADED, ErrorCode.REPLICA_LOST}
+
+pytestmark = pytest.mark.sockets
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of that language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every shell command, its continuation lines joined."""
+    return [line for block in blocks("sh") for line in block.replace("\\\n", "").splitlines() if line.strip()]
+
+
+def here(command: str, url: str = URL) -> str:
+    """`command` as it is run by the tests: programs of this environment, the address of the test's own server."""
+    return command.replace(".venv/bin/", f"{shlex.quote(str(BIN))}/").replace(URL, url)
+
+
+def run(command: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=environment()
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "ANTHROPIC_"))}
+
+
+@dataclass
+class Served:
+    url: str
+    providers: str
+
+
+@contextmanager
+def serving(command: str, folder: Path) -> Iterator[Served]:
+    """Run a `serve` command on a free port until the test is done with it; it must end cleanly."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec env {here(command)} --port 0"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            said = re.match(r"sluicegate serves (http://\S+)/chat with (\w+)", line)
+            assert said, f"{command}: {line!r}"
+            yield Served(said[1], said[2])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            rest = process.stdout.read()
+    assert process.returncode == 0, rest
+
+
+def servers() -> list[str]:
+    """The commands that start the service, without the installation before them."""
+    found = [command.rpartition("&& ")[2] for command in commands() if "sluicegate serve" in command]
+    assert len(found) >= 5
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(servers()[0], tmp_path_factory.mktemp("readme")) as server:
+        yield server
+
+
+def frames(text: str) -> list[Any]:
+    """What `text` says, without what differs from one run to the next: ids, and how words are cut into frames."""
+    out: list[Any] = []
+    for line in text.splitlines():
+        if line == "...":
+            out.append(...)
+        elif line == "data: [DONE]":
+            out.append("[DONE]")
+        elif line.startswith("data: "):
+            data = msgspec.json.decode(line.removeprefix("data: "))
+            if "run" in data:
+                data["run"]["id"] = "some run"
+            if "content" not in data:
+                out.append(data)
+            elif not out or out[-1] != "words":
+                out.append("words")
+    return out
+
+
+# -- the two commands ------------------------------------------------------------------------------------------------
+
+
+def test_the_two_commands_of_a_fresh_machine() -> None:
+    first, tests = commands()[0], next(command for command in commands() if "pytest" in command)
+    assert first.startswith(INSTALL + ".venv/bin/sluicegate serve")
+    assert tests.startswith(INSTALL_TESTS + ".venv/bin/pytest")
+    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8"), "CI runs the command of this page"
+
+
+def test_every_command_is_one_that_these_tests_run() -> None:
+    known = ("sluicegate serve", "sluicegate chat", "sluicegate replay", "curl -N", "printf ", ".venv/bin/pytest")
+    for command in commands():
+        assert any(each in command for each in known), command
+
+
+@pytest.mark.parametrize("command", servers()[1:])
+def test_every_way_to_start_the_service_starts_it(command: str, tmp_path: Path) -> None:
+    (tmp_path / "my_tools.py").write_text(blocks("python")[0], encoding="utf-8")
+    with serving(command, tmp_path) as server:
+        expected = re.search(r"(OPENAI|ANTHROPIC)_API_KEY", command)
+        assert server.providers == (expected[1].lower() if expected else "scripted")
+        with urllib.request.urlopen(f"{server.url}/healthz", timeout=10) as response:  # noqa: S310 - loopback
+            assert response.status == 200
+
+
+# -- what comes back -------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_of_the_stream_is_what_comes_back(served: Served, tmp_path: Path) -> None:
+    [command] = [command for command in commands() if command.startswith("curl")]
+    real = frames(run(here(command, served.url).replace("curl ", "curl -s "), tmp_path))
+    [picture] = [block for block in blocks("") if "data: " in block]
+    at = 0
+    gap = False
+    for frame in frames(picture):
+        if frame is ...:
+            gap = True
+            continue
+        found = real.index(frame, at) if frame in real[at:] else -1
+        assert found >= 0, f"{frame} is not in {real[at:]}"
+        assert gap or found == at, f"left out before {frame}: {real[at:found]}"
+        at, gap = found + 1, False
+    assert at == len(real)
+
+
+def test_the_terminal_client_answers(served: Served, tmp_path: Path) -> None:
+    [command] = [command for command in commands() if "sluicegate chat" in command]
+    assert "42" in run(f"{here(command)} --url {served.url}", tmp_path)
+
+
+def test_the_trio_client_prints_the_answer(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(blocks("python")[1].replace(URL, served.url), encoding="utf-8")
+    assert "42" in run(f"{shlex.quote(sys.executable)} -W error main.py", tmp_path)
+    assert len(blocks("python")) == 2
+
+
+def test_replay_prints_what_the_stream_came_to(tmp_path: Path) -> None:
+    [block] = [block for block in blocks("sh") if "sluicegate replay" in block]
+    line, *transitions = run(here(block), tmp_path).splitlines()
+    assert msgspec.json.decode(line)["text"] == "Hello"
+    assert transitions[0].startswith("waiting --")
+    assert transitions[-1].endswith("--> done")
+
+
+def test_the_tool_does_what_the_page_says(tmp_path: Path) -> None:
+    (tmp_path / "my_tools.py").write_text(
+        blocks("python")[0]
+        + "async def main() -> None:\n"
+        + "    for item in ('lamp', 'sofa'):\n"
+        + "        outcome = await stock.call('{\"item\":\"%s\"}' % item, ToolContext('A', 'run'))\n"
+        + "        print(outcome.is_error, outcome.content)\n\n"
+        + "trio.run(main)\n"
+        + "print(stock.spec.name, stock.spec.description)\n",
+        encoding="utf-8",
+    )
+    assert run(f"{shlex.quote(sys.executable)} my_tools.py", tmp_path).splitlines() == [
+        'False {"count":3}',
+        "True There is no such item.",
+        "stock Get how many of an item are in stock.",
+    ]
+
+
+# -- tables and links ------------------------------------------------------------------------------------------------
+
+
+def rows(first: str) -> dict[str, str]:
+    """First and second cell of the table rows whose first cell matches `first`."""
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in TEXT.splitlines() if line[:1] == "|"]
+    return {row[0].strip("`"): row[1] for row in cells if re.fullmatch(first, row[0].strip("`"))}
+
+
+def test_every_code_stands_here_with_its_status() -> None:
+    found = rows(r"[A-Z]+_[A-Z_]+|[A-Z]{5,}")
+    codes = {name: status for name, status in found.items() if not name.endswith(("_KEY", "_URL"))}
+    assert codes.keys() == set(ErrorCode) - RESERVED
+    for code in codes:
+        expected = str(STATUS[ErrorCode(code)]) if ErrorCode(code) in STATUS else "event"
+        assert codes[code].startswith(expected) or codes[code] == "event", code
+
+
+def test_every_flag_of_serve_stands_here(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser.parse(["serve", "--help"])
+    offered = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    described = set(re.findall(r"--[a-z-]+", " ".join(rows(r"--[a-z].*"))))
+    assert described == offered
+    assert isinstance(parser.parse(["serve"]), argparse.Namespace)
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_the_nginx_configuration(tmp_path: Path) -> None:
+    [block] = blocks("nginx")
+    directives = dict(re.findall(r"^ +(\w+) (.*);$", block, re.MULTILINE))
+    assert directives["proxy_buffering"] == directives["proxy_cache"] == directives["gzip"] == "off"
+    assert directives["proxy_http_version"] == "1.1"
+    assert directives["proxy_pass"] == URL
+    assert int(directives["proxy_read_timeout"].removesuffix("s")) > 600
+    assert block.count("{") == block.count("}") == 1
+    if nginx := shutil.which("nginx"):
+        config = f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\nserver {{\nlisten 127.0.0.1:8099;\n{block}}}\n}}\n"
+        (tmp_path / "nginx.conf").write_text(config, encoding="utf-8")
+        run(f"{shlex.quote(nginx)} -t -p {tmp_path} -c {tmp_path}/nginx.conf -e {tmp_path}/error.log", tmp_path)
