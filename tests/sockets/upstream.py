@@ -95,7 +95,7 @@ class Upstream:
             async with stream:
                 unread = bytearray()
                 ended: Ended | None = Ended.COMPLETE
-                while ended is Ended.COMPLETE and (body := await _next_request(stream, unread)) is not None:
+                while ended is Ended.COMPLETE and (body := await next_request(stream, unread)) is not None:
                     ended = await self._exchange(stream, unread, body)
         finally:
             self.connections -= 1
@@ -117,7 +117,8 @@ class Upstream:
         return exchange.ended
 
 
-async def _next_request(stream: trio.SocketStream, unread: bytearray) -> bytes | None:
+async def next_request(stream: trio.SocketStream, unread: bytearray) -> bytes | None:
+    """Return the body of the next request on `stream`, None at its end; `unread` keeps what came too early."""
     while (end := unread.find(b"\r\n\r\n")) < 0 or len(unread) < (total := end + 4 + _length(unread[:end])):
         try:
             data = await stream.receive_some()
@@ -152,9 +153,9 @@ async def _answer(stream: trio.SocketStream, plan: Plan, exchange: Exchange) -> 
         await trio.sleep_forever()
     await stream.send_all(HEAD)
     if plan.phase == "text":
-        await stream.send_all(_chunk(encoder.encode(Started())))
+        await stream.send_all(chunk(encoder.encode(Started())))
         while exchange.tokens < plan.tokens:
-            await stream.send_all(_chunk(encoder.encode(TextDelta(f"tok{exchange.tokens} "))))
+            await stream.send_all(chunk(encoder.encode(TextDelta(f"tok{exchange.tokens} "))))
             exchange.tokens += 1
             exchange.last_token_at = trio.current_time()
         await trio.sleep_forever()
@@ -162,14 +163,15 @@ async def _answer(stream: trio.SocketStream, plan: Plan, exchange: Exchange) -> 
     for number in range(plan.tools):
         arguments = msgspec.json.encode({"drop": plan.drop, "number": number}).decode()
         call = (CallDelta(number, f"call-{number}", name), CallDelta(number, arguments=arguments), CallEnd(number))
-        await stream.send_all(_chunk(b"".join([encoder.encode(delta) for delta in call])))
-    end = _chunk(encoder.encode(UsageDelta(SPENT.input_tokens, SPENT.output_tokens)) + encoder.encode(End()))
+        await stream.send_all(chunk(b"".join([encoder.encode(delta) for delta in call])))
+    end = chunk(encoder.encode(UsageDelta(SPENT.input_tokens, SPENT.output_tokens)) + encoder.encode(End()))
     await stream.send_all(end if plan.open_end else end + b"0\r\n\r\n")
     if plan.open_end:
         await trio.sleep_forever()
 
 
-def _chunk(data: bytes) -> bytes:
+def chunk(data: bytes) -> bytes:
+    """Return `data` in chunked framing."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

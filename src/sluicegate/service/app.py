@@ -8,7 +8,7 @@ from typing import Any
 import trio
 from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
 from ..machine.errors import ErrorCode, RunError
 from ..machine.events import RunFailed
@@ -80,7 +80,7 @@ class Service:
         if self._stopping is not None and (refusal := respond_run_error(self._stopping)) is not None:
             return refusal
         _check_media_type()
-        asked = decode_chat(await request.get_data(cache=False, as_text=False, parse_form_data=False))
+        asked = decode_chat(await self._body())
         driver = self._driver(asked)
         lease = take_lease(driver)
         self.runs.start(driver)
@@ -118,6 +118,17 @@ class Service:
     async def _close(self) -> None:
         self.stop_runs()
         await self.models.aclose()
+
+    async def _body(self) -> bytes:
+        try:
+            with trio.move_on_after(self.options.body_seconds):
+                return await _read(self.options.max_body_bytes)
+        except HTTPException:
+            raise
+        except Exception:
+            await trio.lowlevel.checkpoint()  # Quart 0.23 raises where a client leaves, and has cancelled us by then
+            raise
+        raise RequestTimeout
 
     def _driver(self, asked: ChatRequest) -> Driver:
         try:
@@ -161,6 +172,16 @@ class Service:
         if not known or after > len(driver.feed.frames):
             raise Problem(404, "Last-Event-ID is not an event of this run.", field="Last-Event-ID")
         return after
+
+
+async def _read(limit: int) -> bytes:
+    """The request's body, counted as it comes: Quart 0.23 looks at the size only when all of it is there."""
+    data = bytearray()
+    async for piece in request.body:
+        data += piece
+        if len(data) > limit:
+            raise RequestEntityTooLarge
+    return bytes(data)
 
 
 def _check_media_type() -> None:
