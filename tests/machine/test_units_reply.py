@@ -114,7 +114,7 @@ def test_every_pair_that_is_not_in_the_table_is_refused_and_changes_nothing() ->
                 reply.receive(delta)
             assert (fingerprint(reply), reply.message(), reply.usage) == before
             refused.add((reply.state, symbol))
-    assert {(State.TEXT, Symbol.SIGNATURE), (State.CALL, Symbol.CALL_LATE)} <= refused
+    assert {(State.TEXT, Symbol.SIGNATURE_STRAY), (State.CALL, Symbol.CALL_LATE)} <= refused
 
 
 def test_case_29_parts_keep_the_order_in_which_they_began() -> None:

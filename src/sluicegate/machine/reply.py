@@ -205,6 +205,9 @@ class Reply:
         open_here = self._focus is not _NOWHERE and self._focus.key == delta.key
         return Symbol.PART_END if open_here else Symbol.NOTHING_NEW
 
+    def _classify_signature(self, _delta: SignatureDelta) -> Symbol:
+        return Symbol.SIGNATURE if self._focus.kind is PartKind.REASONING else Symbol.SIGNATURE_STRAY
+
     def _classify_end(self, _delta: End) -> Symbol:
         if self._calls.order:
             return Symbol.END_WITH_CALLS
@@ -344,7 +347,7 @@ _CLASSIFY: dict[type, Callable[[Reply, Any], Symbol]] = {
     PartEnd: Reply._classify_part_end,
     End: Reply._classify_end,
     Started: _always(Symbol.START),
-    SignatureDelta: _always(Symbol.SIGNATURE),
+    SignatureDelta: Reply._classify_signature,
     CitationDelta: _always(Symbol.CITATION),
     UsageDelta: _always(Symbol.USAGE),
     Finish: _always(Symbol.FINISH),

@@ -29,8 +29,9 @@ class State(StrEnum):
 class Symbol(StrEnum):
     """What a delta means, given what the reply holds already.
 
-    *_OPEN begins a part, *_MORE goes on with the open one. CALL_LATE goes on with a call that has ended, which no
-    provider may do; END_* are the explicit end where nothing was said, and where calls were made.
+    *_OPEN begins a part, *_MORE goes on with the open one. SIGNATURE_STRAY signs while no reasoning is open and
+    CALL_LATE goes on with a call that has ended, which no provider may do; END_* are the explicit end where nothing
+    was said, and where calls were made.
     """
 
     START = "start"
@@ -39,6 +40,7 @@ class Symbol(StrEnum):
     REASONING_OPEN = "reasoning_open"
     REASONING_MORE = "reasoning_more"
     SIGNATURE = "signature"
+    SIGNATURE_STRAY = "signature_stray"
     REFUSAL_OPEN = "refusal_open"
     REFUSAL_MORE = "refusal_more"
     CITATION = "citation"
@@ -109,11 +111,11 @@ _SPOKEN = {
 
 # After the finish reason: usage and the end are awaited.
 _CLOSING = {
-    _Y.ERROR: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL)),
-    _Y.LIMIT: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL_LIMIT)),
-    _Y.END: Arrow(_S.DONE),
+    _Y.ERROR: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL)),
+    _Y.LIMIT: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL_LIMIT)),
+    _Y.END: Arrow(_S.DONE, (_A.CLOSE,)),
     _Y.END_EMPTY: Arrow(_S.DONE),
-    _Y.END_WITH_CALLS: Arrow(_S.DONE, (_A.END_CALLS,)),
+    _Y.END_WITH_CALLS: Arrow(_S.DONE, (_A.CLOSE, _A.END_CALLS)),
 }
 
 
@@ -137,12 +139,18 @@ def _spoken_stay(state: State) -> dict[Symbol, Arrow]:
 
 
 def _late(state: State) -> dict[Symbol, Arrow]:
-    """What comes after the finish reason: words still count, as parts closed at once; calls are too late (case 32)."""
+    """What comes after the finish reason: words still count; calls are too late (case 32)."""
     return {
-        _Y.TEXT_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
-        _Y.REASONING_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
-        _Y.REFUSAL_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
-        _Y.PROVIDER_OPEN: Arrow(state, (_A.OPEN, _A.APPEND, _A.CLOSE)),
+        _Y.TEXT_OPEN: Arrow(state, (_A.CLOSE, _A.OPEN, _A.APPEND)),
+        _Y.TEXT_MORE: Arrow(state, (_A.APPEND,)),
+        _Y.REASONING_OPEN: Arrow(state, (_A.CLOSE, _A.OPEN, _A.APPEND)),
+        _Y.REASONING_MORE: Arrow(state, (_A.APPEND,)),
+        _Y.SIGNATURE: Arrow(state, (_A.SIGN,)),
+        _Y.REFUSAL_OPEN: Arrow(state, (_A.CLOSE, _A.OPEN, _A.APPEND)),
+        _Y.REFUSAL_MORE: Arrow(state, (_A.APPEND,)),
+        _Y.PROVIDER_OPEN: Arrow(state, (_A.CLOSE, _A.OPEN, _A.APPEND)),
+        _Y.PROVIDER_MORE: Arrow(state, (_A.APPEND,)),
+        _Y.PART_END: Arrow(state, (_A.CLOSE,)),
         _Y.CALL_OPEN: Arrow(state),
         _Y.CALL_MORE: Arrow(state),
         _Y.CALL_LATE: Arrow(state),
@@ -156,7 +164,7 @@ _IGNORED = (
     _Y.START,
     _Y.TEXT_OPEN,
     _Y.REASONING_OPEN,
-    _Y.SIGNATURE,
+    _Y.SIGNATURE_STRAY,
     _Y.REFUSAL_OPEN,
     _Y.CITATION,
     _Y.CALL_OPEN,
@@ -227,13 +235,13 @@ TABLE: Table[State, Symbol] = {
         **_spoken_stay(_S.FINISHING),
         **_late(_S.FINISHING),
         **_CLOSING,
-        _Y.EOF: Arrow(_S.FAILED, (_A.END_CALLS, _A.FAIL_TRUNCATED)),
+        _Y.EOF: Arrow(_S.FAILED, (_A.CLOSE, _A.END_CALLS, _A.FAIL_TRUNCATED)),
     },
     _S.FINISHED: {
         **_spoken_stay(_S.FINISHED),
         **_late(_S.FINISHED),
         **_CLOSING,
-        _Y.EOF: Arrow(_S.DONE, (_A.END_CALLS,)),
+        _Y.EOF: Arrow(_S.DONE, (_A.CLOSE, _A.END_CALLS)),
     },
     _S.DONE: {symbol: Arrow(_S.DONE) for symbol in _IGNORED},
     _S.FAILED: {symbol: Arrow(_S.FAILED) for symbol in _IGNORED},

@@ -48,6 +48,7 @@ from .anthropic_messages_events import (
     text,
 )
 from .faults import unreadable
+from .verbatim import verbatim
 
 # `compaction` is Anthropic's word for a pause asked for by `pause_after_compaction`: the caller resends and goes on.
 _REASONS: Final = {
@@ -161,7 +162,7 @@ class AnthropicMessagesDecoder:
             self._take_delta(event, item.data, out)
         elif kind == "content_block_start":
             index = self._latest + 1 if event.index is None else event.index
-            self._start_block(index, bytes(event.content_block), out)
+            self._start_block(index, verbatim(event.content_block), out)
         elif kind == "content_block_stop":
             self._stop_block(self._latest if event.index is None else event.index, out)
         elif kind == "message_start":
@@ -195,7 +196,7 @@ class AnthropicMessagesDecoder:
             out.append(_usage(usage, usage.output_tokens))
         # A reply that goes on after a client tool was called by server code may carry whole blocks here.
         for index, block in enumerate(message.content):
-            self._start_block(index, bytes(block), out)
+            self._start_block(index, verbatim(block), out)
             if self._is_over():
                 break
             self._stop_block(index, out)
@@ -260,7 +261,7 @@ class AnthropicMessagesDecoder:
                 out.append(SignatureDelta(delta.signature, block.key))
         elif delta.type == "citations_delta":
             if kind is _Kind.TEXT and is_said(delta.citation):
-                out.append(CitationDelta(bytes(delta.citation), block.key))
+                out.append(CitationDelta(verbatim(delta.citation), block.key))
         elif delta.type == "compaction_delta":
             self._take_compaction(block, data, out)
 

@@ -51,6 +51,7 @@ from .openai_chat_events import (
     read_usage,
 )
 from .profiles import AUTO, Profile
+from .verbatim import verbatim
 
 _DONE: Final = b"[DONE]"
 _CHUNK_EVENTS: Final = ("", "message")
@@ -172,7 +173,7 @@ class OpenAIChatDecoder:
             else:
                 self._parts(content, bool(delta.reasoning_content or delta.reasoning), out)
         if delta.annotations:
-            out += [CitationDelta(bytes(raw)) for raw in delta.annotations]
+            out += [CitationDelta(verbatim(raw)) for raw in delta.annotations]
         if delta.refusal:
             out.append(RefusalDelta(delta.refusal))
         if delta.tool_calls:
@@ -190,7 +191,7 @@ class OpenAIChatDecoder:
             return
         if delta.reasoning_content and (field := self._field(delta)):
             out.append(ReasoningDelta("", raw=field))
-        raws = [bytes(raw) for raw in details]
+        raws = [verbatim(raw) for raw in details]
         out.append(ReasoningDelta(text or "".join(map(read_detail, raws)), raw=raws[0]))
         out += [ReasoningDelta("", raw=raw) for raw in raws[1:]]
 
@@ -212,7 +213,7 @@ class OpenAIChatDecoder:
                 out.append(ReasoningDelta(text, raw=self._name_field("content")))
 
     def _call(self, call: WireCall, out: list[Delta]) -> None:
-        raw = b'{"extra_content":%b}' % bytes(call.extra_content) if call.extra_content else b""
+        raw = b'{"extra_content":%b}' % verbatim(call.extra_content) if call.extra_content else b""
         self._say_call(call.index, call.id or "", call.function or _NO_FUNCTION, raw, out)
 
     def _say_call(

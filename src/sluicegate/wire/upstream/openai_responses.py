@@ -55,6 +55,7 @@ from .openai_responses_events import (
     read_usage,
 )
 from .openai_responses_items import Slot, Slots
+from .verbatim import verbatim
 
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _OURS: Final = _CALLS | {"message", "reasoning"}
@@ -147,7 +148,7 @@ class OpenAIResponsesDecoder:
             kind = CallTotal if arguments else CallDelta
             out.append(kind(slot.key, item.call_id, item.name, arguments))
         elif item.type not in _OURS and item.type:
-            out.append(ProviderDelta(slot.key, item.type, bytes(event.item)))
+            out.append(ProviderDelta(slot.key, item.type, verbatim(event.item)))
 
     def _item_done(self, event: WireEvent, out: list[Delta]) -> None:
         item = read(WireItem, event.item)
@@ -168,19 +169,19 @@ class OpenAIResponsesDecoder:
                 for key, raw_entry in zip(slot.text_keys(family, len(entries)), entries, strict=True):
                     self._total(read(WireContent, raw_entry), item.type, key, out)
             last = f"{slot.key}.{max(len(slot.keys) - 1, 0)}"
-            out += (ReasoningDelta("", last, bytes(raw)), PartEnd(last))
+            out += (ReasoningDelta("", last, verbatim(raw)), PartEnd(last))
         elif item.type in _CALLS:
-            out.append(CallTotal(slot.key, item.call_id, item.name, item.arguments or item.input, bytes(raw)))
+            out.append(CallTotal(slot.key, item.call_id, item.name, item.arguments or item.input, verbatim(raw)))
             if item.status != "incomplete":
                 out.append(CallEnd(slot.key))
         elif item.type:
-            out += (ProviderDelta(slot.key, item.type, bytes(raw)), PartEnd(slot.key))
+            out += (ProviderDelta(slot.key, item.type, verbatim(raw)), PartEnd(slot.key))
 
     def _finish_text(self, slot: Slot, entry: WireContent, key: str, out: list[Delta]) -> None:
         self._total(entry, slot.type, key, out)
         seen = slot.cited.get(key, 0)
         slot.cited[key] = max(seen, len(entry.annotations))
-        out.extend(CitationDelta(bytes(raw), key) for raw in entry.annotations[seen:])
+        out.extend(CitationDelta(verbatim(raw), key) for raw in entry.annotations[seen:])
         if slot.type == "message":
             out.append(PartEnd(key))
 
@@ -244,7 +245,7 @@ class OpenAIResponsesDecoder:
             slot = self._slots.of(event, "message")
             key = slot.text_key("content", event.content_index)
             slot.cited[key] = slot.cited.get(key, 0) + 1
-            out.append(CitationDelta(bytes(event.annotation), key))
+            out.append(CitationDelta(verbatim(event.annotation), key))
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
