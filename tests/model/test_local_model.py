@@ -24,7 +24,7 @@ from sluicegate.service.app import Service
 from sluicegate.tools import Registry, tool
 from tests import shared
 
-pytestmark = [pytest.mark.model, pytest.mark.sockets]
+pytestmark = [pytest.mark.model, pytest.mark.sockets, pytest.mark.alone]
 
 DIALECTS = ("openai_chat", "openai_responses", "anthropic")
 PATIENCE = 60.0  # seconds for a model on a busy machine

@@ -16,7 +16,7 @@ from tests.sockets.log import LEFT, check_log, data_of
 from tests.sockets.rig import BOUND, Rig, running_rig
 from tests.sockets.upstream import HEAD, Ended, Phase, Plan
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.alone]
 
 DROPS = 200  # in each phase
 AT_ONCE = 20  # side by side

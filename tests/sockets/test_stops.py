@@ -18,7 +18,7 @@ from tests.sockets.rig import BOUND, Rig, running_rig
 from tests.sockets.test_drops import WAIT, Moment, drop_many
 from tests.sockets.upstream import Phase, Plan
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.alone]
 
 STOPS = 50  # in each phase
 HELD = 40  # stops while the response's status still waits for the provider
