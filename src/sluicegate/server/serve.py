@@ -11,6 +11,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.typing import ASGIFramework
 
 from ..machine.errors import SluicegateError
+from . import fast_path
 
 
 class CannotListen(SluicegateError):
@@ -43,6 +44,7 @@ async def serve(
     """Serve `app` until `stopped` returns; then call `on_stop` (it ends the streams) and close within
     `graceful_seconds`. Reports the bound addresses as started. Raises CannotListen.
     """
+    fast_path.install()
     config = Config()
     # Bound here, because Hypercorn would raise from inside its nurseries.
     config.bind = [f"fd://{_listen(options.host, options.port)}"]

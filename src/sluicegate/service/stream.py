@@ -11,6 +11,8 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 
 from ..machine.errors import ErrorCode, RunError
 from ..runtime.driver import Driver
+from ..runtime.feed import ReaderState
+from ..runtime.ports import Sink
 
 HEADERS = {
     "Content-Type": "text/event-stream",
@@ -18,21 +20,27 @@ HEADERS = {
     "X-Accel-Buffering": "no",
 }
 LEFT = RunError(ErrorCode.CANCELLED, "The client disconnected.")
+SINK = "sluicegate.sink"  # the server's key in the ASGI state
 _LEASE = "sluicegate.lease"
 
 
 class Lease:
-    """One request's hold on a run: a reader of its log. Released exactly once, whatever becomes of the request.
+    """One request's hold on a run: a reader of its log. Released once, whatever becomes of the request: by the server
+    in the tick that sees the client leave, or by the connection at the latest.
 
     The policy is `cancel`: when the last reader leaves a live run, the run ends.
     """
 
-    def __init__(self, driver: Driver, after: int = 0) -> None:
+    def __init__(self, driver: Driver, after: int = 0, sink: Sink | None = None) -> None:
         self._driver = driver
-        self.reader = driver.feed.attach(after)
+        self.reader = driver.feed.attach(after, sink)
+        if sink is not None:
+            sink.on_gone = self.release
 
     def release(self) -> None:
-        """Leave. Synchronous, so a cancelled request cannot forget it."""
+        """Leave. Synchronous, so a cancelled request cannot forget it; a second time does nothing."""
+        if self.reader.state is ReaderState.CLOSED:
+            return
         self.reader.close()
         if not self._driver.feed.readers:
             self._driver.cancel(LEFT)
@@ -40,8 +48,8 @@ class Lease:
 
 def take_lease(driver: Driver, after: int = 0) -> Lease:
     """Attach this request to `driver`; the connection releases the lease when the request is over."""
-    lease = Lease(driver, after)
     scope: dict[str, Any] = cast(dict[str, Any], request.scope)  # ASGI leaves room for keys of the application
+    lease = Lease(driver, after, scope.get("state", {}).get(SINK))
     scope[_LEASE] = lease
     return lease
 
