@@ -96,13 +96,17 @@ class Feed:
 
 class ReaderState(StrEnum):
     """BUSY: its task has frames to pass on. WAITING: its task sleeps until there are more. PUSHED: its task sleeps and
-    `publish` writes into its sink.
+    `publish` writes into its sink. BLOCKED: the sink keeps something, which its task has to drain first.
     """
 
     BUSY = "busy"
     WAITING = "waiting"
     PUSHED = "pushed"
+    BLOCKED = "blocked"
     CLOSED = "closed"
+
+
+_ASLEEP = (ReaderState.WAITING, ReaderState.PUSHED)
 
 
 class Reader:
@@ -123,14 +127,14 @@ class Reader:
         Waits if there are none, and meanwhile frames may go by the sink. Cancelled: nothing is taken.
         """
         feed = self._feed
-        while self.at == len(feed.frames):
+        while True:
+            if self.state is ReaderState.BLOCKED and not await self._is_drained():
+                return None
+            if self.at < len(feed.frames):
+                return self._take()
             if feed.state is FeedState.ENDED or self.state is ReaderState.CLOSED:
                 return None
-            try:
-                await self._sleep()
-            except trio.BrokenResourceError:
-                return None
-        return self._take()
+            await self._sleep()
 
     def notice(self) -> None:
         """The log has grown or ended: push, or wake the task. Synchronous; called by the feed."""
@@ -152,10 +156,18 @@ class Reader:
         try:
             await self._asleep.park()
         finally:
-            if self.state is not ReaderState.CLOSED:
+            if self.state in _ASLEEP:
                 self.state = ReaderState.BUSY
-        if pushed and self._sink is not None:
-            await self._sink.drain()
+
+    async def _is_drained(self) -> bool:
+        if self._sink is not None:
+            try:
+                await self._sink.drain()
+            except trio.BrokenResourceError:
+                return False
+        if self.state is ReaderState.BLOCKED:
+            self.state = ReaderState.BUSY
+        return True
 
     def _push(self, sink: Sink) -> bool:
         """Write what is there into the sink; return whether the task may sleep on."""
@@ -166,7 +178,7 @@ class Reader:
             if verdict == "gone":
                 self.at, self.taken, self._sink = at, taken, None
             if verdict != "accepted":
-                self.state = ReaderState.BUSY
+                self.state = ReaderState.BLOCKED if verdict == "full" else ReaderState.BUSY
                 return False
         return feed.state is FeedState.OPEN
 

@@ -68,6 +68,8 @@ class Writer:
             with trio.fail_after(WRITE_SECONDS + len(self._kept) / LEAST_RATE):
                 async with self._draining:
                     while self._kept:
+                        if self._stream.socket.fileno() < 0:  # closed: Trio would raise ValueError
+                            raise trio.ClosedResourceError
                         await trio.lowlevel.wait_writable(self._stream.socket)
                         self._flush()
         except trio.TooSlowError:

@@ -1,0 +1,1 @@
+"""The server: real sockets, and clients that behave badly."""
