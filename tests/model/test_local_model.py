@@ -64,7 +64,7 @@ async def serving(model: str, dialect: str) -> AsyncIterator[str]:
     stopped = trio.Event()
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(
-            serve, service.app(), ServerOptions(port=0, graceful_seconds=1.0), service.stop_runs, stopped.wait
+            serve, service.app(), ServerOptions(port=0, graceful_seconds=1.0), service.drain, stopped.wait
         )
         yield bound[0]
         stopped.set()

@@ -159,7 +159,7 @@ async def running_rig(hold_seconds: float = 2.0) -> AsyncIterator[Rig]:
         stopped = trio.Event()
         async with trio.open_nursery() as nursery:
             rig.nursery = nursery
-            bound = await nursery.start(serve, service.app(), ServerOptions(port=0), service.stop_runs, stopped.wait)
+            bound = await nursery.start(serve, service.app(), ServerOptions(port=0), service.drain, stopped.wait)
             rig.port = int(bound[0].rpartition(":")[2])
             await _warm_up(rig)
             yield rig

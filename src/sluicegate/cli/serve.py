@@ -53,4 +53,4 @@ def run_serve(options: argparse.Namespace) -> int:
 async def _serve(server: ServerOptions, upstream: UpstreamOptions, tools: Registry) -> None:
     models = from_environment(os.environ, upstream)
     service = Service(models, tools)
-    await serve(service.app(), server, service.stop_runs, task_status=_Announcement(models))
+    await serve(service.app(), server, service.drain, task_status=_Announcement(models))

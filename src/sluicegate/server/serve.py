@@ -24,7 +24,7 @@ class ServerOptions(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 8000
     keep_alive_seconds: float = 75.0
-    graceful_seconds: float = 3.0
+    graceful_seconds: float = 1.0
 
 
 async def signalled() -> None:
@@ -37,12 +37,12 @@ async def signalled() -> None:
 async def serve(
     app: ASGIFramework,
     options: ServerOptions,
-    on_stop: Callable[[], None],
+    drain: Callable[[], Awaitable[None]],
     stopped: Callable[[], Awaitable[None]] = signalled,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` until `stopped` returns; then call `on_stop` (it ends the streams) and close within
-    `graceful_seconds`. Reports the bound addresses as started. Raises CannotListen.
+    """Serve `app` until `stopped` returns; then await `drain` (it ends the streams; requests are still taken, to be
+    refused by the application) and close within `graceful_seconds`. Reports the bound addresses as started. Raises CannotListen.
     """
     fast_path.install()
     config = Config()
@@ -57,7 +57,7 @@ async def serve(
 
     async def stop() -> None:
         await stopped()
-        on_stop()
+        await drain()
 
     await hypercorn_serve(app, config, shutdown_trigger=stop, task_status=task_status)
 

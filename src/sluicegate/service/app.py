@@ -75,6 +75,11 @@ class Service:
         self._stopping = error
         self.runs.cancel_all(error)
 
+    async def drain(self) -> None:
+        """End the service's streams, because the server is told to stop."""
+        self.stop_runs()
+        await trio.lowlevel.checkpoint()
+
     async def chat(self) -> Response:
         """`POST /chat`: start a run and stream it."""
         if self._stopping is not None and (refusal := respond_run_error(self._stopping)) is not None:
