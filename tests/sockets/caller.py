@@ -12,7 +12,7 @@ import trio
 
 How = Literal["fin", "rst", "half"]
 HOWS: tuple[How, ...] = ("fin", "rst", "half")
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
 class Answer(NamedTuple):
@@ -86,7 +86,7 @@ class Caller:
             except trio.BrokenResourceError:
                 pass
         elif how == "rst":
-            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._stream.socket.close()
 
     async def _hear(self) -> None:
