@@ -1,7 +1,8 @@
 """The driver of one run: performs what `Run` asks for. One nursery, one cancel scope.
 
 Whatever ends a run tells the machine first and cancels the scope afterwards; telling is synchronous, so the terminal
-event is in the log before anything is cancelled, and there is exactly one.
+event is in the log before anything is cancelled, and there is exactly one. That goes for deadlines, too: they are
+watched from outside, by an alarm.
 """
 
 import logging
@@ -15,18 +16,22 @@ from ..machine.errors import ErrorCode, RunError
 from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
+from ..machine.usage import estimate_prompt_tokens
 from ..providers.base import Provider, ProviderError
 from ..tools.registry import Registry
+from .alarms import Alarms
 from .batch import Batch
-from .feed import Feed
-from .ledger import Ledger, Settlement
+from .feed import Feed, Reader, ReaderState
+from .ledger import Intent, Ledger, MemoryLedger, Settlement, Source
 from .merge import merged
 from .options import RunOptions
+from .ports import Sink
+from .watch import Watch
 
 _ORDERS: Final = (OpenUpstream, StartTools)
 log = logging.getLogger(__name__)
 
-TIMED_OUT = RunError(ErrorCode.TIMEOUT, "The run took longer than its time limit (run_seconds).", retryable=True)
+LEFT = RunError(ErrorCode.CANCELLED, "The client disconnected.")
 SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down.", retryable=True)
 INTERNAL = RunError(ErrorCode.INTERNAL, "Something went wrong on our side.")
 
@@ -38,6 +43,15 @@ class Phase(StrEnum):
     STREAMING = "streaming"
     TOOLS = "tools"
     ENDED = "ended"
+
+
+class OnDisconnect(StrEnum):
+    """What the leaving of the last reader does. CANCEL: it ends the run at once. DETACH: after `grace_seconds`, unless
+    a reader comes back.
+    """
+
+    CANCEL = "cancel"
+    DETACH = "detach"
 
 
 class Driver:
@@ -55,48 +69,72 @@ class Driver:
         feed: Feed,
         options: RunOptions,
         ledger: Ledger | None = None,
+        on_disconnect: OnDisconnect = OnDisconnect.CANCEL,
     ) -> None:
         self.run = run
         self.feed = feed
+        self.on_disconnect = on_disconnect
         self.phase = Phase.OPENING
         self.first: Event | None = None
         self.answered = trio.Event()
         self._provider = provider
         self._tools = tools
         self._options = options
-        self._ledger = ledger or Ledger()
+        self._ledger = ledger or MemoryLedger()
         self._scope = trio.CancelScope()
         self._batch: Batch | None = None
         self._wanted: OpenUpstream | None = None
         self._wake = trio.Event()
+        self._watch = Watch(options, feed, self.cancel)
 
-    async def drive(self) -> None:
+    async def drive(self, alarms: Alarms) -> None:
         """Run to the end. Never raises but Cancelled (and then the log has its terminal event all the same)."""
+        self._watch.start(alarms)
         try:
             with self._scope:
-                self._scope.deadline = trio.current_time() + self._options.run_seconds
                 async with trio.open_nursery() as nursery:
                     self._batch = Batch(self.run.run_id, self._tools, nursery, self.tell, self._options.parallel_tools)
                     self.tell(Begin())
                     while (wanted := await self._next_step()) is not None:
                         await self._step(wanted)
                     nursery.cancel_scope.cancel()
-            if self.run.terminal is None:
-                self.tell(Cancel(TIMED_OUT))
         except Exception:
             log.exception("run %s failed", self.run.run_id)
             self.tell(Cancel(INTERNAL))
         finally:
             self.tell(Cancel(SHUTTING_DOWN))
             self.phase = Phase.ENDED
+            self._watch.stop()
 
     def tell(self, happened: Input) -> None:
         """Hand an input to the machine and perform what comes of it. Synchronous; after the end it does nothing."""
-        self._perform(self.run.receive(happened))
+        outputs = self.run.receive(happened)
+        if outputs:
+            self._perform(outputs)
+            self._watch.note_published(trio.current_time())
 
     def cancel(self, error: RunError) -> None:
         """End the run with `error` as its terminal event, at once. Harmless if it has ended."""
         self.tell(Cancel(error))
+
+    def attach(self, after: int = 0, sink: Sink | None = None) -> Reader:
+        """Return a new reader of the log; it holds the run until it is given to `detach`. Synchronous."""
+        self._watch.be_joined()
+        return self.feed.attach(after, sink)
+
+    def detach(self, reader: Reader) -> None:
+        """Let `reader` go. The last one to leave a live run ends it, at once or later. Synchronous; repeats do
+        nothing.
+        """
+        if reader.state is ReaderState.CLOSED:
+            return
+        reader.close()
+        if self.feed.readers or self.run.terminal is not None:
+            return
+        if self.on_disconnect is OnDisconnect.DETACH:
+            self._watch.be_left()
+        else:
+            self.cancel(LEFT)
 
     def _perform(self, outputs: list[Output]) -> None:
         events = [output for output in outputs if not isinstance(output, _ORDERS)]
@@ -111,7 +149,8 @@ class Driver:
 
     def _end(self, terminal: Terminal) -> None:
         outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
-        self._ledger.settle(Settlement(self.run.run_id, self.run.model, self.run.step, terminal.usage, outcome))
+        run, usage = self.run, terminal.usage
+        self._ledger.settle(Settlement(run.run_id, "", run.model, run.step, usage, Source.of(usage), outcome))
         self._wake.set()
         if isinstance(terminal, RunFailed):
             self._scope.cancel()
@@ -120,7 +159,9 @@ class Driver:
         for output in outputs:
             match output:
                 case OpenUpstream():
-                    self._ledger.intend(self.run.run_id)
+                    if output.step == 1:
+                        prompt_tokens = estimate_prompt_tokens(output.request.messages)
+                        self._ledger.intend(Intent(self.run.run_id, "", self.run.model, prompt_tokens))
                     self._wanted = output
                     self._wake.set()
                 case StartTools(calls=calls):
@@ -145,6 +186,7 @@ class Driver:
 
     async def _step(self, wanted: OpenUpstream) -> None:
         self.phase = Phase.OPENING
+        self._watch.begin_step()
         decoder = self._provider.decoder()
         try:
             async with self._provider.open(wanted.request) as chunks:
@@ -152,15 +194,22 @@ class Driver:
                 async for data in chunks:
                     if not self._feed_deltas(wanted.step, decoder.feed(data)):
                         # Read on to EOF for a moment, so that the connection can be used again.
-                        with trio.move_on_after(self._options.drain_seconds):
+                        with trio.move_on_after(self._options.linger_seconds):
                             async for _ in chunks:
                                 pass
                         return
-                    await self.feed.wait_room()
+                    if self.feed.is_full():
+                        await self._wait_room()
                 self._feed_deltas(wanted.step, decoder.eof())
         except ProviderError as failure:
             if self._is_listening(wanted.step):
                 self.tell(UpstreamFailed(failure.error))
+
+    async def _wait_room(self) -> None:
+        """Wait for the slowest reader; that is no silence of the provider's."""
+        self._watch.stop_listening()
+        await self.feed.wait_room()
+        self._watch.hear(trio.current_time())
 
     def _is_listening(self, step: int) -> bool:
         return self.run.step == step and self.run.replying
@@ -172,6 +221,13 @@ class Driver:
             if not self._is_listening(step):
                 break
             outputs += self.run.receive(delta)
+        now = trio.current_time()
+        if deltas:
+            self._watch.hear(now)
         if outputs:
             self._perform(outputs)
-        return self._is_listening(step)
+            self._watch.note_published(now)
+        if self._is_listening(step):
+            return True
+        self._watch.stop_listening()
+        return False

@@ -1,26 +1,75 @@
-"""Usage of runs, in memory: an intent before each request to a provider, exactly one settlement at the end.
+"""Usage of runs in two entries with one key, the run's id: an intent before the first request to a provider, exactly
+one settlement at the end.
 
-An intent without a settlement is a run that is still alive. Both are synchronous, so a cancelled run cannot miss one.
+An intent without a settlement is a run that is still alive, or one that died with its process. Both calls are
+synchronous, so a cancelled run cannot miss one.
 """
 
 from collections import deque
+from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 
 from ..machine.deltas import Usage
 
 
-class Settlement(msgspec.Struct, frozen=True):
-    """What a run cost; estimated where a provider never told. `outcome` is a finish reason or an error code."""
+class Source(StrEnum):
+    """Who said what a run cost. ESTIMATED also where the provider told of some steps only."""
+
+    PROVIDER = "provider"
+    ESTIMATED = "estimated"
+
+    @classmethod
+    def of(cls, usage: Usage) -> "Source":
+        """Return the source of `usage`."""
+        return cls.ESTIMATED if usage.estimated else cls.PROVIDER
+
+
+class Intent(msgspec.Struct, frozen=True, tag_field="entry", tag="intent"):
+    """A run is about to ask a provider for the first time. `prompt_tokens` is what we think the prompt has.
+
+    `at` is in Unix seconds: when a ledger that keeps time took the entry, 0 before.
+    """
 
     run_id: str
+    owner: str
+    model: str
+    prompt_tokens: int
+    at: float = 0.0
+
+
+class Settlement(msgspec.Struct, frozen=True, tag_field="entry", tag="settlement"):
+    """What a run cost. `outcome` is a finish reason or an error code; `at` as in `Intent`."""
+
+    run_id: str
+    owner: str
     model: str
     steps: int
     usage: Usage
+    source: Source
     outcome: str
+    at: float = 0.0
 
 
-class Ledger:
+class Ledger(Protocol):
+    """Where runs note what they cost. Nothing here awaits, and nothing raises: noting must not end a run."""
+
+    @property
+    def open_intents(self) -> frozenset[str]:
+        """The runs that asked a provider and are not settled."""
+        ...
+
+    def intend(self, intent: Intent) -> None:
+        """Note that a run is about to ask a provider. A second time, as long as it is open, changes nothing."""
+        ...
+
+    def settle(self, settlement: Settlement) -> None:
+        """Note what a run cost. A run without an open intent has nothing to settle and is not noted."""
+        ...
+
+
+class MemoryLedger:
     """Keeps open intents, and the last `kept` settlements."""
 
     def __init__(self, kept: int = 10_000) -> None:
@@ -32,12 +81,12 @@ class Ledger:
         """The runs that asked a provider and are not settled."""
         return frozenset(self._open)
 
-    def intend(self, run_id: str) -> None:
-        """Note that `run_id` is about to ask a provider; repeated for its later steps, which changes nothing."""
-        self._open.add(run_id)
+    def intend(self, intent: Intent) -> None:
+        """Note that a run is about to ask a provider."""
+        self._open.add(intent.run_id)
 
     def settle(self, settlement: Settlement) -> None:
-        """Note what a run cost. A run that never asked a provider has nothing to settle and is not noted."""
+        """Note what a run cost, if it is open."""
         if settlement.run_id in self._open:
             self._open.remove(settlement.run_id)
             self.settlements.append(settlement)

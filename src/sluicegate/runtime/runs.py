@@ -1,59 +1,133 @@
-"""The live runs by id, and the ended ones for a while: logs are bounded in count and bytes."""
+"""The live runs by id, and the ended ones for a while: bounded in count, bytes and age."""
 
 import logging
+import math
 from collections import OrderedDict
+from typing import NamedTuple
 
 import trio
 
-from ..machine.errors import RunError
+from ..machine.errors import ErrorCode, RunError
 from ..machine.events import RunFailed
+from .alarms import Alarms
 from .driver import Driver
-from .ledger import Ledger
+from .ledger import Ledger, MemoryLedger
 from .options import RunOptions
 
 log = logging.getLogger(__name__)
 
+TOO_MANY = RunError(
+    ErrorCode.OVERLOADED, "Too many runs are under way (max_runs); try again.", retryable=True, retry_after_ms=1000
+)
+
+
+class Key(NamedTuple):
+    """A client's own name for a run (`Idempotency-Key`), and of what was asked under it a fingerprint."""
+
+    owner: str
+    name: str
+    fingerprint: bytes
+
+
+class _Ended(NamedTuple):
+    driver: Driver
+    size: int
+    at: float
+
 
 class Runs:
-    """Starts runs in the application's nursery and finds them again."""
+    """Starts runs in the application's nursery and finds them again, by id or by the key of their client."""
 
-    def __init__(self, nursery: trio.Nursery, options: RunOptions) -> None:
+    def __init__(self, nursery: trio.Nursery, options: RunOptions, ledger: Ledger | None = None) -> None:
         self._nursery = nursery
         self._options = options
-        self.ledger = Ledger()
+        self.ledger: Ledger = ledger or MemoryLedger()
+        self._alarms = Alarms(nursery)
+        self._expiry = self._alarms.alarm(self._expire)
         self._live: dict[str, Driver] = {}
-        self._ended: OrderedDict[str, Driver] = OrderedDict()
+        self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._ended_bytes = 0
+        self._keys: dict[tuple[str, str], tuple[bytes, str]] = {}
+        self._key_of: dict[str, tuple[str, str]] = {}
+        self._none_left = trio.Event()
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def start(self, driver: Driver) -> None:
-        """Start driving; the run outlives the request that asked for it."""
-        self._live[driver.run.run_id] = driver
-        self._nursery.start_soon(self._drive, driver, name=f"run {driver.run.run_id}")
+    @property
+    def is_full(self) -> bool:
+        """Whether `max_runs` are live; then no other should be started (TOO_MANY)."""
+        return len(self._live) >= self._options.max_runs
+
+    def start(self, driver: Driver, key: Key | None = None) -> None:
+        """Start driving; the run outlives the request that asked for it. `key` names it from now on."""
+        run_id = driver.run.run_id
+        self._live[run_id] = driver
+        if key is not None:
+            self._keys[key[:2]] = (key.fingerprint, run_id)
+            self._key_of[run_id] = key[:2]
+        self._nursery.start_soon(self._drive, driver, name=f"run {run_id}")
 
     def get(self, run_id: str) -> Driver | None:
         """Return the run of that id, live or ended not long ago."""
-        return self._live.get(run_id) or self._ended.get(run_id)
+        driver = self._live.get(run_id)
+        if driver is None and (ended := self._ended.get(run_id)) is not None:
+            driver = ended.driver
+        return driver
+
+    def named(self, owner: str, name: str) -> tuple[bytes, Driver] | None:
+        """Return the run that `owner` calls `name`, behind the fingerprint of what was asked; None if there is none."""
+        fingerprint, run_id = self._keys.get((owner, name), (b"", ""))
+        driver = self.get(run_id)
+        return None if driver is None else (fingerprint, driver)
+
+    def unname(self, run_id: str) -> None:
+        """Free the run's key, so that the same request under the same key starts anew."""
+        if (key := self._key_of.pop(run_id, None)) is not None:
+            del self._keys[key]
 
     def cancel_all(self, error: RunError) -> None:
         """End every live run with `error`."""
         for driver in list(self._live.values()):
             driver.cancel(error)
 
+    async def wait_none(self) -> None:
+        """Wait until no run is live. A checkpoint only if it has to wait."""
+        while self._live:
+            await self._none_left.wait()
+
     async def _drive(self, driver: Driver) -> None:
         try:
-            await driver.drive()
+            await driver.drive(self._alarms)
         finally:
-            run_id = driver.run.run_id
             _log_end(driver)
-            del self._live[run_id]
-            self._ended[run_id] = driver
-            self._ended_bytes += driver.feed.size
-            while len(self._ended) > self._options.kept_runs or self._ended_bytes > self._options.kept_bytes:
-                _, oldest = self._ended.popitem(last=False)
-                self._ended_bytes -= oldest.feed.size
+            self._keep(driver)
+
+    def _keep(self, driver: Driver) -> None:
+        run_id = driver.run.run_id
+        del self._live[run_id]
+        now = trio.current_time()
+        self._ended[run_id] = _Ended(driver, driver.feed.held, now)
+        self._ended_bytes += driver.feed.held
+        while len(self._ended) > self._options.kept_runs or self._ended_bytes > self._options.kept_bytes:
+            self._forget_oldest()
+        self._expiry.by(now + self._options.kept_seconds)
+        if not self._live:
+            self._none_left.set()
+            self._none_left = trio.Event()
+
+    def _forget_oldest(self) -> None:
+        run_id, oldest = self._ended.popitem(last=False)
+        self._ended_bytes -= oldest.size
+        self.unname(run_id)
+
+    def _expire(self, now: float) -> float:
+        while self._ended:
+            due = next(iter(self._ended.values())).at + self._options.kept_seconds
+            if due > now:
+                return due
+            self._forget_oldest()
+        return math.inf
 
 
 def _log_end(driver: Driver) -> None:
