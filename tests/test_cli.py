@@ -283,10 +283,12 @@ class Terminal:
         self.shown = self.shown.partition(words)[2]
 
     async def see_prompt(self) -> None:
-        """Wait until the process shows its prompt and sleeps in the read behind it."""
+        """Wait until the process shows its prompt and sleeps in the read of its terminal behind it: a signal that comes
+        just before that read is seen only after it.
+        """
         await self.see("> ")
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        await eventually(lambda: stat.read_text().rpartition(") ")[2].startswith("S"))
+        syscall = Path(f"/proc/{self.process.pid}/syscall")  # its number, then its arguments: descriptor 0 is first
+        await eventually(lambda: syscall.read_text().split()[1:2] == ["0x0"])
 
     async def press(self, keys: str) -> None:
         await self._stream.send_all(keys.encode())

@@ -12,6 +12,7 @@ import trio.testing
 from sluicegate.machine.events import Event, ToolActivity, ToolResult
 from sluicegate.machine.history import Request
 from sluicegate.machine.run import Run
+from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
 from sluicegate.runtime.options import RunOptions
@@ -88,7 +89,10 @@ async def drive(dialect: str, reads: Sequence[bytes]) -> path.Walk:
     recorder = Recorder()
     run = Run(path.RUN_ID, path.REQUEST)
     feed = Feed(recorder, 1 << 30)
-    await Driver(run, Provider(dialect, replies()), AnyRegistry(), feed, RunOptions()).drive()
+    driver = Driver(run, Provider(dialect, replies()), AnyRegistry(), feed, RunOptions())
+    async with trio.open_nursery() as nursery:
+        await driver.drive(Alarms(nursery))
+        nursery.cancel_scope.cancel()
     return path.Walk(recorder.events, b"".join(feed.frames), run.messages, run.usage)
 
 

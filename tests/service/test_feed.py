@@ -28,6 +28,13 @@ class Plain:
     def frames(self, event: Event) -> list[bytes]:
         return [event.text.encode()] if isinstance(event, PartDelta) else [b"<end>", b"<done>"]
 
+    def fold(self, frames: Sequence[bytes]) -> int:
+        self.folded = getattr(self, "folded", b"") + b"".join(frames)
+        return len(self.folded)
+
+    def gap(self, after: int, until: int) -> bytes:
+        return b"<gap %d %d>" % (after, until)
+
 
 def words(*texts: str) -> list[Event]:
     return [PartDelta(0, PartKind.TEXT, text) for text in texts]

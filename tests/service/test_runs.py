@@ -355,7 +355,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_reader_that_stops_reading_stops_the_upstream_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = count_reads(monkeypatch)
     room = 100_000
-    options = RunOptions(log_room=room, run_seconds=10_000)
+    options = RunOptions(log_room=room, step_seconds=10_000, run_seconds=10_000)
 
     async def main() -> None:
         async with stack([[Say(LINE * LINES)]], run=options) as up:

@@ -154,8 +154,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "tool twice": (chat(more=b',"tools":["calculate","calculate"]'), "tools", "'calculate' twice"),
     "provider without model": (chat(more=b',"model":"scripted:"'), "model", "write scripted:MODEL"),
     "not streamed": (chat(more=b',"stream":false'), "stream", "leave it out"),
-    "detach": (chat(more=b',"on_disconnect":"detach"'), "on_disconnect", "use cancel"),
-    "other policy": (chat(more=b',"on_disconnect":"stay"'), "on_disconnect", "use cancel"),
+    "other policy": (chat(more=b',"on_disconnect":"stay"'), "on_disconnect", "use cancel or detach"),
 }
 
 

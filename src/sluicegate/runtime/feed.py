@@ -3,9 +3,12 @@
 `publish` is synchronous, so the terminal event of a cancelled run needs no shield. Room is awaited separately, before
 the next upstream read: that is the backpressure. A frame is encoded once and shared by all readers. A reader that has
 caught up and offers a sink is written to by `publish` itself: no task is woken for a token (40 us each).
+
+Of a long log only the newest bytes are kept as they are; the encoder keeps what the rest amounts to, and a reader that
+comes for it gets that as one `gap` frame.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -17,6 +20,7 @@ from .ports import Sink
 
 _TERMINALS = (RunDone, RunFailed)
 MAX_WRITE = 16 * 1024  # bytes that one write may hold, unless a single frame is larger
+HEARTBEAT = b":\n\n"  # a comment, which every reader of event streams skips
 
 
 class Encoder(Protocol):
@@ -28,6 +32,14 @@ class Encoder(Protocol):
         """Return the frames of `event`, possibly none."""
         ...
 
+    def fold(self, frames: Sequence[bytes]) -> int:
+        """Keep what `frames`, the oldest of the log, amount to: they leave it. Returns the bytes kept for that in all."""
+        ...
+
+    def gap(self, after: int, until: int) -> bytes:
+        """Return the frame for a reader that has seen the log up to `after`: all that was folded, up to `until`."""
+        ...
+
 
 class FeedState(StrEnum):
     """OPEN until the terminal event is in the log."""
@@ -37,18 +49,35 @@ class FeedState(StrEnum):
 
 
 class Feed:
-    """One run's log. `room` is how many bytes the slowest attached reader may lag behind before upstream waits."""
+    """One run's log. `room` is how many bytes the slowest attached reader may lag behind before upstream waits;
+    `log_bytes` is how many of the newest are kept. `frames` are those, `base` counts the ones before them; `size` is
+    the bytes of all that were published, `held` what the log takes now.
+    """
 
-    def __init__(self, encoder: Encoder, room: int) -> None:
+    def __init__(self, encoder: Encoder, room: int, log_bytes: int = 4 * 1024 * 1024) -> None:
         self.state = FeedState.OPEN
         self.frames: list[bytes] = []
+        self.base = 0
         self.size = 0
         self.readers: list[Reader] = []
         self.epoch = encoder.epoch
         self._encoder = encoder
         self._room = room
+        self._log_bytes = log_bytes
+        self._trimmed = 0
+        self._folded = 0
         # A lot, not an event: nothing is made for a wait, and waking costs nothing while nobody waits.
         self._drained = ParkingLot()
+
+    @property
+    def end(self) -> int:
+        """The number of the newest frame; frames count from 1."""
+        return self.base + len(self.frames)
+
+    @property
+    def held(self) -> int:
+        """How many bytes the log takes: the frames that are kept, and what the others amount to."""
+        return self.size - self._trimmed + self._folded
 
     def publish(self, events: Iterable[Event]) -> None:
         """Append events and serve the readers that wait. Synchronous; after the terminal event nothing is taken."""
@@ -64,9 +93,16 @@ class Feed:
                 break
         for reader in self.readers:
             reader.notice()
+        if self.size - self._trimmed > self._log_bytes:
+            self._trim()
+
+    def beat(self) -> None:
+        """Send a comment to every reader that waits, so that proxies and clients see a live stream. Synchronous."""
+        for reader in self.readers:
+            reader.beat()
 
     def attach(self, after: int = 0, sink: Sink | None = None) -> "Reader":
-        """Return a reader that begins behind frame number `after` (frames count from 1)."""
+        """Return a reader that begins behind frame number `after`, at most `end`; frames count from 1."""
         reader = Reader(self, after, sink)
         self.readers.append(reader)
         return reader
@@ -78,10 +114,11 @@ class Feed:
 
     async def wait_room(self) -> None:
         """Wait until every attached reader has taken all but `room` bytes. A checkpoint only if it has to wait."""
-        while self._is_full():
+        while self.is_full():
             await self._drained.park()
 
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether a reader lags more than `room` bytes behind."""
         least = self.size - self._room
         for reader in self.readers:  # noqa: SIM110 - a generator would cost as much as the rest of a read's path
             if reader.taken < least:
@@ -92,6 +129,30 @@ class Feed:
         """A reader took something; whoever waits for room may look again."""
         if self._drained:
             self._drained.unpark_all()
+
+    def bytes_before(self, after: int) -> int:
+        """Return the size of all frames up to number `after`."""
+        return self._trimmed + sum(len(frame) for frame in self.frames[: max(after - self.base, 0)])
+
+    def gap(self, after: int) -> bytes:
+        """Return the frame that stands for all that the log no longer has, for a reader that stopped at `after`."""
+        return self._encoder.gap(after, self.base)
+
+    def _trim(self) -> None:
+        """Let the oldest frames go, never the newest, which may be the terminal. An eighth more than necessary, so that
+        the list is not moved for each token.
+        """
+        surplus = self.size - self._trimmed - self._log_bytes * 7 // 8
+        count = 0
+        for frame in self.frames[:-1]:
+            if surplus <= 0:
+                break
+            surplus -= len(frame)
+            self._trimmed += len(frame)
+            count += 1
+        self._folded = self._encoder.fold(self.frames[:count])
+        del self.frames[:count]
+        self.base += count
 
 
 class ReaderState(StrEnum):
@@ -115,26 +176,31 @@ class Reader:
     def __init__(self, feed: Feed, after: int, sink: Sink | None = None) -> None:
         self.state = ReaderState.BUSY
         self.at = after
-        self.taken = sum(len(frame) for frame in feed.frames[:after])
+        self.taken = feed.bytes_before(after)
         self._feed = feed
         self._sink = sink
         self._asleep = ParkingLot()
+        self._beaten = False
 
     async def next(self) -> bytes | None:
         """Return the frames that are there, at most MAX_WRITE bytes at once; None after the terminal, or where the
         sink's client has left.
 
-        Waits if there are none, and meanwhile frames may go by the sink. Cancelled: nothing is taken.
+        Waits if there are none, and meanwhile frames may go by the sink. Cancelled: nothing is taken. A heartbeat is
+        returned as it is, and so is the gap frame for what the log no longer has.
         """
         feed = self._feed
         while True:
             if self.state is ReaderState.BLOCKED and not await self._is_drained():
                 return None
-            if self.at < len(feed.frames):
+            if self.at < feed.end:
                 return self._take()
             if feed.state is FeedState.ENDED or self.state is ReaderState.CLOSED:
                 return None
             await self._sleep()
+            beaten, self._beaten = self._beaten, False
+            if beaten and self.at == feed.end and feed.state is FeedState.OPEN:
+                return HEARTBEAT
 
     def notice(self) -> None:
         """The log has grown or ended: push, or wake the task. Synchronous; called by the feed."""
@@ -142,6 +208,14 @@ class Reader:
             return
         if self._asleep:
             self._asleep.unpark_all()
+
+    def beat(self) -> None:
+        """Send a heartbeat if the reader has nothing else to do. Synchronous; called by the feed."""
+        if self.state is ReaderState.WAITING:
+            self._beaten = True
+        elif self.state is not ReaderState.PUSHED or self._sink is None or self._write(self._sink, HEARTBEAT):
+            return
+        self._asleep.unpark_all()
 
     def close(self) -> None:
         """Leave the feed. Synchronous; a second time does nothing."""
@@ -172,27 +246,47 @@ class Reader:
     def _push(self, sink: Sink) -> bool:
         """Write what is there into the sink; return whether the task may sleep on."""
         feed = self._feed
-        while self.at < len(feed.frames):
+        while self.at < feed.end:
             at, taken = self.at, self.taken
-            verdict = sink.try_write(self._take())
-            if verdict == "gone":
-                self.at, self.taken, self._sink = at, taken, None
-            if verdict != "accepted":
-                self.state = ReaderState.BLOCKED if verdict == "full" else ReaderState.BUSY
+            if not self._write(sink, self._take()):
+                if self._sink is None:
+                    self.at, self.taken = at, taken
                 return False
         return feed.state is FeedState.OPEN
 
+    def _write(self, sink: Sink, data: bytes) -> bool:
+        """Write `data` into the sink; where it did not take all of it, note what the task has to do."""
+        verdict = sink.try_write(data)
+        if verdict == "accepted":
+            return True
+        if verdict == "gone":
+            self._sink = None
+        self.state = ReaderState.BLOCKED if verdict == "full" else ReaderState.BUSY
+        return False
+
     def _take(self) -> bytes:
-        frames = self._feed.frames
-        data = frames[self.at]
-        end = self.at + 1
+        feed = self._feed
+        if self.at < feed.base:
+            return self._take_gap()
+        frames = feed.frames
+        at = self.at - feed.base
+        data = frames[at]
+        end = at + 1
         if end < len(frames):
             size = len(data)
             while end < len(frames) and size + len(frames[end]) <= MAX_WRITE:
                 size += len(frames[end])
                 end += 1
-            data = b"".join(frames[self.at : end])
-        self.at = end
+            data = b"".join(frames[at:end])
+        self.at = feed.base + end
         self.taken += len(data)
-        self._feed.note_taken()
+        feed.note_taken()
+        return data
+
+    def _take_gap(self) -> bytes:
+        feed = self._feed
+        data = feed.gap(self.at)
+        self.at = feed.base
+        self.taken = feed.bytes_before(feed.base)
+        feed.note_taken()
         return data

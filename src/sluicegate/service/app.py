@@ -1,6 +1,5 @@
 """The application: routes, and the room in which runs live."""
 
-import re
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,25 +14,29 @@ from ..machine.events import RunFailed
 from ..machine.history import Request
 from ..machine.run import Run
 from ..providers.models import Models, UnknownModel
-from ..runtime.driver import Driver
-from ..runtime.feed import Feed, FeedState
+from ..runtime.driver import Driver, OnDisconnect
+from ..runtime.feed import Feed
+from ..runtime.ledger import Ledger
 from ..runtime.options import RunOptions
-from ..runtime.runs import Runs
+from ..runtime.runs import TOO_MANY, Key, Runs
 from ..tools.function import Tool
 from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
 from .body import ChatRequest, decode_chat, history
+from .naming import KEY_HEADER, is_past_the_end, key_of, place_in
 from .options import ServiceOptions
 from .problems import Problem, respond_run_error
-from .stream import Connection, headers, respond, take_lease
+from .stream import Connection, Lease, headers, respond, take_lease
 
 STOPPED = RunError(ErrorCode.CANCELLED, "The run was stopped.")
 SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down.", retryable=True)
-_CURSOR = re.compile(r"([0-9a-f]{1,40})-(\d{1,12})")
+OWNER = ""  # of every run: nobody asks clients yet who they are
 
 
 class Service:
-    """What the routes share. `ids` makes run ids; `runs` is there while the application is up."""
+    """What the routes share. `ids` makes run ids, `ledger` notes what runs cost (default: in memory); `runs` is there
+    while the application is up.
+    """
 
     def __init__(
         self,
@@ -42,14 +45,16 @@ class Service:
         run_options: RunOptions | None = None,
         options: ServiceOptions | None = None,
         ids: Callable[[], str] = lambda: secrets.token_hex(16),
+        ledger: Ledger | None = None,
     ) -> None:
         self.models = models
         self.tools = tools
         self.run_options = run_options or RunOptions()
         self.options = options or ServiceOptions()
         self.ids = ids
+        self.ledger = ledger
         self.runs: Runs
-        self._stopping: RunError | None = None
+        self._stopping: RunError | None = None  # and how new runs are refused then
 
     def app(self) -> QuartTrio:
         """Return the ASGI application."""
@@ -65,6 +70,7 @@ class Service:
         app.add_url_rule("/runs/<run_id>/events", "events", self.events, methods=["GET"])
         app.add_url_rule("/runs/<run_id>", "stop", self.stop, methods=["DELETE"])
         app.add_url_rule("/healthz", "healthz", self.healthz, methods=["GET"])
+        app.add_url_rule("/readyz", "readyz", self.readyz, methods=["GET"])
         app.register_error_handler(Problem, _respond_problem)
         app.register_error_handler(HTTPException, _respond_http)
         app.register_error_handler(500, _respond_internal)
@@ -76,34 +82,38 @@ class Service:
         self.runs.cancel_all(error)
 
     async def drain(self) -> None:
-        """End the service's streams, because the server is told to stop."""
+        """Take no new run and wait until the live ones have ended, at most `drain_seconds`; then end them. A checkpoint.
+
+        Their readers get the terminal event all the same, and reattaching works on.
+        """
+        self._stopping = SHUTTING_DOWN
+        with trio.move_on_after(self.options.drain_seconds):
+            await self.runs.wait_none()
         self.stop_runs()
         await trio.lowlevel.checkpoint()
 
     async def chat(self) -> Response:
-        """`POST /chat`: start a run and stream it."""
-        if self._stopping is not None and (refusal := respond_run_error(self._stopping)) is not None:
-            return refusal
+        """`POST /chat`: start a run and stream it, or go on with the one that has this `Idempotency-Key`."""
         _check_media_type()
-        asked = decode_chat(await self._body())
-        driver = self._driver(asked)
+        body = await self._body()
+        key = key_of(OWNER, body)
+        driver = self._known(key)
+        if driver is not None:
+            return await self._respond(driver, place_in(driver))
+        if (refusal := self._refusal()) is not None:
+            return refusal
+        driver = self._driver(decode_chat(body))
         lease = take_lease(driver)
-        self.runs.start(driver)
-        with trio.move_on_after(self.options.hold_seconds):
-            await driver.answered.wait()
-        refusal = respond_run_error(driver.first.error) if isinstance(driver.first, RunFailed) else None
-        return refusal or respond(driver, lease)
+        self.runs.start(driver, key)
+        return await self._stream(driver, lease)
 
     async def events(self, run_id: str) -> Response:
         """`GET /runs/{id}/events`: read a run's log from the start, or from behind `Last-Event-ID`."""
         driver = self._find(run_id)
-        cursor = request.headers.get("Last-Event-ID", "")
-        after = self._after(driver, cursor) if cursor else 0
-        if driver.feed.state is FeedState.ENDED and after == len(driver.feed.frames):
-            return Response(b"", status=204)
-        if request.method == "HEAD":
+        after = place_in(driver)
+        if request.method == "HEAD" and not is_past_the_end(driver, after):
             return Response(b"", headers=headers(driver))
-        return respond(driver, take_lease(driver, after))
+        return await self._respond(driver, after)
 
     async def stop(self, run_id: str) -> Response:
         """`DELETE /runs/{id}`: end a run, whoever reads it. 204 also if it has ended."""
@@ -114,9 +124,15 @@ class Service:
         """`GET /healthz`: the process is up."""
         return Response(b'{"status":"ok"}', content_type="application/json")
 
+    async def readyz(self) -> Response:
+        """`GET /readyz`: new runs are taken; 503 while the server stops."""
+        if self._stopping is not None:
+            return Response(b'{"status":"draining"}', status=503, content_type="application/json")
+        return Response(b'{"status":"ok"}', content_type="application/json")
+
     def _open(self, app: QuartTrio) -> Callable[[], Awaitable[None]]:
         async def open_runs() -> None:
-            self.runs = Runs(app.nursery, self.run_options)
+            self.runs = Runs(app.nursery, self.run_options, self.ledger)
 
         return open_runs
 
@@ -135,7 +151,42 @@ class Service:
             raise
         raise RequestTimeout
 
+    def _known(self, key: Key | None) -> Driver | None:
+        """Return the run that was started under `key`. Raises Problem 409 if something else was asked under it."""
+        named = self.runs.named(key.owner, key.name) if key is not None else None
+        if key is None or named is None:
+            return None
+        fingerprint, driver = named
+        if fingerprint != key.fingerprint:
+            raise Problem(
+                409, f"{KEY_HEADER}: was used for another request; take a new key for a new one.", field=KEY_HEADER
+            )
+        return driver
+
+    def _refusal(self) -> Response | None:
+        if self._stopping is not None:
+            return respond_run_error(self._stopping)
+        return respond_run_error(TOO_MANY) if self.runs.is_full else None
+
+    async def _respond(self, driver: Driver, after: int) -> Response:
+        if is_past_the_end(driver, after):
+            return Response(b"", status=204)
+        return await self._stream(driver, take_lease(driver, after))
+
+    async def _stream(self, driver: Driver, lease: Lease) -> Response:
+        """Wait for the provider's first word, but not long; stream the run, or say by a status why there is none."""
+        with trio.move_on_after(self.options.hold_seconds):
+            await driver.answered.wait()
+        refusal = respond_run_error(driver.first.error) if isinstance(driver.first, RunFailed) else None
+        if refusal is None:
+            return respond(driver, lease)
+        self.runs.unname(driver.run.run_id)
+        return refusal
+
     def _driver(self, asked: ChatRequest) -> Driver:
+        on_disconnect = OnDisconnect(asked.on_disconnect)
+        if on_disconnect is OnDisconnect.DETACH and not self.options.detach:
+            raise Problem(400, "on_disconnect: this server does not allow detach; use cancel.", field="on_disconnect")
         try:
             provider, model = self.models.resolve(asked.model)
         except UnknownModel as error:
@@ -147,8 +198,8 @@ class Service:
             self.run_options.limits,
             tools.eager,
         )
-        feed = Feed(NativeEncoder(secrets.token_hex(4)), self.run_options.log_room)
-        return Driver(run, provider, tools, feed, self.run_options, self.runs.ledger)
+        feed = Feed(NativeEncoder(secrets.token_hex(4)), self.run_options.log_room, self.run_options.log_bytes)
+        return Driver(run, provider, tools, feed, self.run_options, self.runs.ledger, on_disconnect)
 
     def _tools(self, names: list[str] | None) -> Registry:
         if names is None:
@@ -164,19 +215,13 @@ class Service:
             chosen[name] = tool
         return Registry(chosen.values())
 
-    def _find(self, run_id: str) -> Driver:
-        driver = self.runs.get(run_id)
+    def _find(self, name: str) -> Driver:
+        driver = self.runs.get(name)
+        if driver is None:
+            _, driver = self.runs.named(OWNER, name) or (b"", None)
         if driver is None:
             raise Problem(404, "There is no such run.", field="id")
         return driver
-
-    def _after(self, driver: Driver, cursor: str) -> int:
-        match = _CURSOR.fullmatch(cursor)
-        after = int(match[2]) if match else -1
-        known = driver.feed.epoch == (match[1] if match else "")
-        if not known or after > len(driver.feed.frames):
-            raise Problem(404, "Last-Event-ID is not an event of this run.", field="Last-Event-ID")
-        return after
 
 
 async def _read(limit: int) -> bytes:

@@ -80,7 +80,7 @@ _FIELD = re.compile(r"`([^`]+)`")
 _CURES = {
     "role": "use system, developer, user, assistant or tool",
     "type": "use text or image_url",
-    "on_disconnect": "use cancel",
+    "on_disconnect": "use cancel or detach",
     "stream": "every answer is streamed, leave it out",
 }
 
@@ -123,8 +123,6 @@ def _check(request: ChatRequest) -> None:
         raise Problem(400, f"max_output_tokens: must be between 1 and {MAX_OUTPUT_TOKENS}.", field="max_output_tokens")
     if request.temperature is not None and not 0 <= request.temperature <= 2:
         raise Problem(400, "temperature: must be between 0 and 2.", field="temperature")
-    if request.on_disconnect == "detach":
-        raise Problem(400, "on_disconnect: this server does not allow detach; use cancel.", field="on_disconnect")
     if request.messages[-1].role not in ("user", "tool"):
         where = f"messages[{count - 1}].role"
         raise Problem(400, f"{where}: the last message must be from user or tool.", field=where)

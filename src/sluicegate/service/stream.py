@@ -9,9 +9,7 @@ from quart import Response, request
 from quart.wrappers.response import ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from ..machine.errors import ErrorCode, RunError
 from ..runtime.driver import Driver
-from ..runtime.feed import ReaderState
 from ..runtime.ports import Sink
 
 HEADERS = {
@@ -19,7 +17,6 @@ HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-LEFT = RunError(ErrorCode.CANCELLED, "The client disconnected.")
 SINK = "sluicegate.sink"  # the server's key in the ASGI state
 _LEASE = "sluicegate.lease"
 
@@ -27,23 +24,17 @@ _LEASE = "sluicegate.lease"
 class Lease:
     """One request's hold on a run: a reader of its log. Released once, whatever becomes of the request: by the server
     in the tick that sees the client leave, or by the connection at the latest.
-
-    The policy is `cancel`: when the last reader leaves a live run, the run ends.
     """
 
     def __init__(self, driver: Driver, after: int = 0, sink: Sink | None = None) -> None:
         self._driver = driver
-        self.reader = driver.feed.attach(after, sink)
+        self.reader = driver.attach(after, sink)
         if sink is not None:
             sink.on_gone = self.release
 
     def release(self) -> None:
         """Leave. Synchronous, so a cancelled request cannot forget it; a second time does nothing."""
-        if self.reader.state is ReaderState.CLOSED:
-            return
-        self.reader.close()
-        if not self._driver.feed.readers:
-            self._driver.cancel(LEFT)
+        self._driver.detach(self.reader)
 
 
 def take_lease(driver: Driver, after: int = 0) -> Lease:

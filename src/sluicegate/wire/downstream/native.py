@@ -4,6 +4,7 @@ A client that knows only `content`, `tool_calls`, `error`, `done` and `[DONE]` w
 Each frame is one of the structs below; `frames` is the only place that decides which event becomes which.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from ...machine.events import (
     ToolsStarted,
 )
 from ..sse import encode_event
+from .native_snapshot import Entry, Snapshot
 
 DONE = b"data: [DONE]\n\n"
 MAX_TEXT = 8 * 1024  # characters in one frame: frames stay well under the 16 KiB that one write may hold
@@ -178,6 +180,24 @@ class ErrorFrame(_Frame, frozen=True):
     usage: UsageInfo | None = None
 
 
+class GapInfo(_Frame, frozen=True):
+    """`after` is the last frame that the reader had, `until` the last one of those that are gone. `parts` is the whole
+    answer up to there, not only what was missed: it takes the place of what the reader has.
+    """
+
+    after: int
+    until: int
+    parts: list[Entry]
+    step: int = 0
+    run: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class GapFrame(_Frame, frozen=True):
+    """Frames are gone from the log; this is what they amounted to."""
+
+    gap: GapInfo
+
+
 FRAMES: tuple[type[msgspec.Struct], ...] = (
     RunFrame,
     StepFrame,
@@ -191,6 +211,7 @@ FRAMES: tuple[type[msgspec.Struct], ...] = (
     ProgressFrame,
     ResultFrame,
     ProviderToolFrame,
+    GapFrame,
     DoneFrame,
     ErrorFrame,
 )
@@ -216,6 +237,7 @@ class NativeEncoder:
         self.seq = 0
         self._id = f"id: {epoch}-".encode()
         self._calls: dict[int, str] = {}
+        self._snapshot: Snapshot | None = None  # made when it is needed: few logs outgrow their room
 
     def frames(self, event: Event) -> list[bytes]:
         """Return the frames of `event`, possibly none; a terminal's last frame has `[DONE]` behind it."""
@@ -225,6 +247,19 @@ class NativeEncoder:
                 return [self._words(event.kind, event.text)]
             return [self._words(event.kind, text) for text in _pieces(event.text)]
         return [self._frame(frame, event) for frame in self._structs(event)]
+
+    def fold(self, frames: Sequence[bytes]) -> int:
+        """Keep what `frames`, which leave the log, amount to; return the bytes kept for that in all."""
+        if self._snapshot is None:
+            self._snapshot = Snapshot()
+        self._snapshot.add(frames)
+        return self._snapshot.size
+
+    def gap(self, after: int, until: int) -> bytes:
+        """Return the gap frame for a reader that stopped at `after`; `until` is the last frame that was folded."""
+        snapshot = self._snapshot or Snapshot()
+        info = GapInfo(after, until, snapshot.entries(), snapshot.step, snapshot.run)
+        return b"%b%d\n%b" % (self._id, until, encode_event(_encode(GapFrame(info))))
 
     def _words(self, kind: PartKind, text: str) -> bytes:
         self.seq += 1

@@ -1,0 +1,69 @@
+"""Alarms of many owners on one task: nothing is armed, cancelled or woken for a token.
+
+Whoever has deadlines that move with every delta sets one alarm for the earliest and looks, when it rings, whether it
+has moved meanwhile. A cancel scope per read would cost more than the read.
+"""
+
+import heapq
+import math
+from collections.abc import Callable
+from itertools import count
+
+import trio
+
+
+class Alarm:
+    """One owner's alarm. `ring` gets the time (Trio's clock) and returns a later one to ring next, inf for never."""
+
+    def __init__(self, alarms: "Alarms", ring: Callable[[float], float]) -> None:
+        self.due = math.inf
+        self.ring = ring
+        self._alarms = alarms
+
+    def by(self, due: float) -> None:
+        """Ring at `due` at the latest. Synchronous."""
+        if due < self.due:
+            self.due = due
+            self._alarms.push(self)
+
+    def drop(self) -> None:
+        """Never ring again, and let go of the owner."""
+        self.due = math.inf
+        self.ring = _never
+
+
+class Alarms:
+    """Rings alarms in order of time, in a task of `nursery`. `ring` is called there and must not raise."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._heap: list[tuple[float, int, Alarm]] = []
+        self._numbers = count()
+        self._sleep = trio.CancelScope()
+        nursery.start_soon(self._watch, name="alarms")
+
+    def alarm(self, ring: Callable[[float], float]) -> Alarm:
+        """Return a new alarm, not set."""
+        return Alarm(self, ring)
+
+    def push(self, alarm: Alarm) -> None:
+        """Take note that `alarm` is due earlier than before; for the alarm itself."""
+        heapq.heappush(self._heap, (alarm.due, next(self._numbers), alarm))
+        if alarm.due < self._sleep.deadline:
+            self._sleep.deadline = alarm.due
+
+    async def _watch(self) -> None:
+        heap = self._heap
+        while True:
+            self._sleep = trio.CancelScope(deadline=heap[0][0] if heap else math.inf)
+            with self._sleep:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            while heap and heap[0][0] <= now:
+                due, _, alarm = heapq.heappop(heap)
+                if due == alarm.due:  # else it was set earlier, and has rung, or was dropped
+                    alarm.due = math.inf
+                    alarm.by(alarm.ring(now))
+
+
+def _never(_now: float) -> float:
+    return math.inf

@@ -1,0 +1,71 @@
+"""The deadlines of one run, each with its own words. Pure: times are handed in, nothing waits here."""
+
+import math
+
+from ..machine.errors import ErrorCode, RunError
+from .options import RunOptions
+
+
+def _late(message: str) -> RunError:
+    return RunError(ErrorCode.TIMEOUT, message, retryable=True)
+
+
+RUN_LATE = _late("The run took longer than its time limit (run_seconds).")
+STEP_LATE = _late("One step of the run, a reply and its tools, took longer than its time limit (step_seconds).")
+NO_FIRST_DELTA = _late("The provider did not begin its reply in time (first_delta_seconds).")
+STALLED = _late("The provider stopped in the middle of its reply (stall_seconds).")
+ABANDONED = RunError(ErrorCode.CANCELLED, "The client disconnected and did not come back in time (grace_seconds).")
+
+
+class Deadlines:
+    """When a run is over, whatever else happens. Times are in seconds, on one clock."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._run = math.inf
+        self._step = math.inf
+        self._delta = math.inf
+        self._grace = math.inf
+        self._silent = NO_FIRST_DELTA
+
+    def begin_run(self, now: float) -> None:
+        """The run begins."""
+        self._run = now + self._options.run_seconds
+
+    def begin_step(self, now: float) -> None:
+        """A request goes to the provider."""
+        self._step = now + self._options.step_seconds
+        self._delta = now + self._options.first_delta_seconds
+        self._silent = NO_FIRST_DELTA
+
+    def hear(self, now: float) -> float:
+        """A delta came, or we read on after a pause of our own within a reply; returns when the next one is overdue."""
+        self._delta = now + self._options.stall_seconds
+        self._silent = STALLED
+        return self._delta
+
+    def stop_listening(self) -> None:
+        """Nothing is expected of the provider: its reply is over, or we ourselves do not read."""
+        self._delta = math.inf
+
+    def be_left(self, now: float) -> None:
+        """The last reader of a detached run left."""
+        self._grace = now + self._options.grace_seconds
+
+    def be_joined(self) -> None:
+        """A reader is there."""
+        self._grace = math.inf
+
+    def earliest(self) -> tuple[float, RunError]:
+        """Return the first deadline, inf if there is none, and how the run ends then."""
+        return min(
+            (self._run, RUN_LATE),
+            (self._step, STEP_LATE),
+            (self._delta, self._silent),
+            (self._grace, ABANDONED),
+            key=_due,
+        )
+
+
+def _due(deadline: tuple[float, RunError]) -> float:
+    return deadline[0]

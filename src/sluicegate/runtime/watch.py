@@ -1,0 +1,89 @@
+"""The time of one run: its deadlines and its readers' heartbeats, on one alarm."""
+
+import logging
+import math
+from collections.abc import Callable
+
+import trio
+
+from ..machine.errors import RunError
+from .alarms import Alarm, Alarms
+from .deadlines import Deadlines
+from .feed import Feed
+from .options import RunOptions
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Calls `late` with the words of the deadline that has passed, and beats for the feed's readers while the feed is
+    silent. All methods are synchronous; before `start` nothing rings.
+    """
+
+    def __init__(self, options: RunOptions, feed: Feed, late: Callable[[RunError], None]) -> None:
+        self._deadlines = Deadlines(options)
+        self._heartbeat = options.heartbeat_seconds
+        self._feed = feed
+        self._late = late
+        self._alarm: Alarm | None = None
+        self._loud_at = -math.inf
+
+    def start(self, alarms: Alarms) -> None:
+        """The run begins."""
+        now = trio.current_time()
+        self._alarm = alarms.alarm(self._ring)
+        self._deadlines.begin_run(now)
+        self.note_published(now)
+        self._arm()
+        self._alarm.by(now + self._heartbeat)
+
+    def stop(self) -> None:
+        """The run is over: nothing rings any more."""
+        if self._alarm is not None:
+            self._alarm.drop()
+
+    def begin_step(self) -> None:
+        """A request goes to the provider."""
+        self._deadlines.begin_step(trio.current_time())
+        self._arm()
+
+    def hear(self, now: float) -> None:
+        """A delta came, or we read on after a pause of our own."""
+        due = self._deadlines.hear(now)
+        if self._alarm is not None:
+            self._alarm.by(due)
+
+    def stop_listening(self) -> None:
+        """Nothing is expected of the provider for now."""
+        self._deadlines.stop_listening()
+
+    def be_left(self) -> None:
+        """The last reader of a detached run left."""
+        self._deadlines.be_left(trio.current_time())
+        self._arm()
+
+    def be_joined(self) -> None:
+        """A reader is there."""
+        self._deadlines.be_joined()
+
+    def note_published(self, now: float) -> None:
+        """The feed was not silent."""
+        self._loud_at = now
+
+    def _arm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.by(self._deadlines.earliest()[0])
+
+    def _ring(self, now: float) -> float:
+        try:
+            due, error = self._deadlines.earliest()
+            if due <= now:
+                self._late(error)
+                return math.inf
+            if self._loud_at + self._heartbeat <= now:
+                self._feed.beat()
+                self._loud_at = now
+            return min(due, self._loud_at + self._heartbeat)
+        except Exception:  # would end the alarms of all other runs
+            log.exception("the watch of a run failed")
+            return math.inf
