@@ -16,12 +16,13 @@ import msgspec
 import pytest
 import trio
 from pydantic import BaseModel
-from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints
 
 from sluicegate.machine.errors import LocalProtocolError
 from sluicegate.tools import Tool, ToolContext, ToolError, ToolOutcome, tool
 from sluicegate.tools.containment import GRACE
-from sluicegate.tools.context import MAX_PROGRESS_BYTES, MAX_THREADS
+from sluicegate.tools.context import MAX_PROGRESS_BYTES
+from sluicegate.tools.threads import MAX_THREADS, Threads
 
 TIMEOUT = 5.0
 LIMIT = 1_000
@@ -245,7 +246,7 @@ def test_case_71_a_hanging_thread_is_abandoned_counted_and_its_result_discarded(
     clock = MockClock()  # by hand: an autojump does not wait for threads
 
     async def main() -> None:
-        limiter = trio.CapacityLimiter(1)
+        threads = Threads(1)
         published: list[bytes] = []
         started, release = trio.Event(), threading.Event()
 
@@ -261,21 +262,18 @@ def test_case_71_a_hanging_thread_is_abandoned_counted_and_its_result_discarded(
             return "late"
 
         async def call() -> None:
-            outcome = await hangs.call("", ToolContext("call", "run", publish, limiter))
+            outcome = await hangs.call("", ToolContext("call", "run", publish, threads))
             assert outcome == ToolOutcome("The tool hangs timed out after 5 s.", is_error=True)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(call)
             await started.wait()
+            assert threads.abandoned == 0
             clock.jump(TIMEOUT)
-        assert limiter.borrowed_tokens == 1
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(call)  # waits for the abandoned thread, and that is within its timeout too
-            await wait_all_tasks_blocked()
-            assert limiter.statistics().tasks_waiting == 1
-            clock.jump(TIMEOUT)
+        assert threads.abandoned == 1
         release.set()
-        await limiter.acquire_on_behalf_of("the test")
+        while threads.abandoned:
+            await trio.lowlevel.checkpoint()
         assert published == [b'"first"']
 
     trio.run(main, clock=clock)
@@ -585,10 +583,10 @@ async def test_a_bug_behind_progress_is_not_the_tools_failure() -> None:
     assert caught.group_contains(LocalProtocolError)
 
 
-async def test_threads_share_one_limiter_of_the_trio_run() -> None:
-    first, second = context().thread_limiter(), context().thread_limiter()
+async def test_tools_share_the_threads_of_the_trio_run() -> None:
+    first, second = context().threads(), context().threads()
     assert first is second
-    assert first.total_tokens == MAX_THREADS
+    assert first.total == MAX_THREADS
 
 
 async def test_a_tool_cannot_be_a_generator_but_may_use_one() -> None:

@@ -9,8 +9,9 @@ import trio
 from pydantic import Field
 
 from . import arithmetic
-from .context import ToolContext, ToolError
+from .context import ToolContext
 from .decorator import tool
+from .faults import ToolError
 from .registry import Registry
 
 LATENCY = 0.3

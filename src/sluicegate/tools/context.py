@@ -1,4 +1,4 @@
-"""What passes between a run and one tool call: the context in, the outcome out, and the error meant for the model."""
+"""What passes between a run and one tool call: the context in, the outcome out."""
 
 import contextlib
 import threading
@@ -8,20 +8,10 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from .jsontext import encode_json
+from .jsontext import encode_json, is_json
+from .threads import Threads, default_threads
 
 MAX_PROGRESS_BYTES = 8_192
-MAX_THREADS = 16
-
-_default_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("sluicegate_tool_threads")
-
-
-class ToolError(Exception):
-    """Raised by a tool to tell the model what went wrong: `message` is shown to it as it is."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +26,23 @@ class ToolOutcome:
 class ToolContext:
     """One tool call, as seen from inside the tool: who called, and a way to report progress.
 
-    `publish` receives every progress as JSON, always in the thread of the run, until `close()`. `limiter` bounds the
-    threads of sync tools, abandoned ones included; without one, all calls of a Trio run share MAX_THREADS.
+    `publish` receives every progress as JSON, always in the thread of the run, until `close()`. `threads` are for sync
+    tools; without them, all calls of a Trio run share threads.MAX_THREADS.
     """
 
-    __slots__ = ("_limiter", "_publish", "_thread", "_token", "call_id", "run_id")
+    __slots__ = ("_publish", "_thread", "_threads", "_token", "call_id", "run_id")
 
     def __init__(
         self,
         call_id: str,
         run_id: str,
         publish: Callable[[msgspec.Raw], None] | None = None,
-        limiter: trio.CapacityLimiter | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self.call_id = call_id
         self.run_id = run_id
         self._publish = publish
-        self._limiter = limiter
+        self._threads = threads
         self._thread = threading.get_ident()
         self._token = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
 
@@ -72,20 +62,22 @@ class ToolContext:
         with contextlib.suppress(trio.RunFinishedError):
             trio.from_thread.run_sync(self._deliver, msgspec.Raw(raw), trio_token=self._token)
 
+    def relay(self, raw: bytes) -> None:
+        """Report progress that is JSON already; must be called in the thread of the run. Never a checkpoint.
+
+        Raises ValueError for what is not JSON or is larger than MAX_PROGRESS_BYTES.
+        """
+        if len(raw) > MAX_PROGRESS_BYTES or not is_json(raw):
+            raise ValueError(f"the progress is not JSON, or larger than {MAX_PROGRESS_BYTES} bytes")
+        self._deliver(msgspec.Raw(raw))
+
     def close(self) -> None:
         """End the call: what a late thread or task still reports is dropped."""
         self._publish = None
 
-    def thread_limiter(self) -> trio.CapacityLimiter:
-        """Return the limiter for threads of this call. Must be called within a Trio run."""
-        if self._limiter is not None:
-            return self._limiter
-        try:
-            return _default_limiter.get()
-        except LookupError:
-            limiter = trio.CapacityLimiter(MAX_THREADS)
-            _default_limiter.set(limiter)
-            return limiter
+    def threads(self) -> Threads:
+        """Return the threads for this call. Must be called within a Trio run."""
+        return self._threads if self._threads is not None else default_threads()
 
     def _deliver(self, raw: msgspec.Raw) -> None:
         if self._publish is not None:

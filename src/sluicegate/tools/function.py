@@ -14,9 +14,13 @@ from ..machine.history import ToolSpec
 from . import docstrings
 from .activity import Activity
 from .containment import contained
-from .context import ToolContext, ToolError, ToolOutcome
+from .context import ToolContext, ToolOutcome
+from .faults import ResultError, ToolError, ToolFault
+from .isolation import Isolation, IsolationName, Place, checked_memory, find, isolation_of, place_of
 from .jsontext import encode_json
+from .messages import Job
 from .parameters import ArgumentsError, Parameters
+from .process import perform
 from .text import encodable
 
 TIMEOUT = 10.0
@@ -30,16 +34,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class ResultError(ToolError):
-    """The tool's result cannot be shown to the model: a fault of the tool, in words for the model."""
-
-
 class Tool(Generic[P, R]):
     """A function with what a model needs to call it. Calling the object itself calls the plain function.
 
-    `timeout` is in seconds (math.inf for none) and covers the wait for a thread; `eager` means without side effects:
-    it may start before the reply is complete. Raises TypeError or ValueError, naming function, parameter and cure,
-    where the function cannot be a tool.
+    `timeout` is in seconds (math.inf for none) and covers the wait for a thread or a process; `eager` means without
+    side effects: it may start before the reply is complete. `place` is where an isolated function can be imported,
+    `memory_bytes` bounds the address space of its process. Raises TypeError or ValueError, naming function, parameter
+    and cure, where the function cannot be a tool.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Tool(Generic[P, R]):
         timeout: float = TIMEOUT,
         eager: bool = False,
         max_result_bytes: int = MAX_RESULT_BYTES,
+        isolation: IsolationName = Isolation.TASK,
+        memory_bytes: int | None = None,
     ) -> None:
         self.name = name if name is not None else str(getattr(function, "__name__", ""))
         where = f"tool {getattr(function, '__qualname__', self.name or repr(function))}"
@@ -60,6 +63,9 @@ class Tool(Generic[P, R]):
         self.timeout = timeout
         self.eager = eager
         self.max_result_bytes = max_result_bytes
+        self.isolation = isolation_of(where, isolation)
+        self.place = place_of(where, function) if self.isolation is Isolation.PROCESS else None
+        self.memory_bytes = checked_memory(where, self.isolation, memory_bytes)
         documentation = docstrings.read(function)
         self._parameters = Parameters(where, function, documentation.parameters)
         self.spec = ToolSpec(self.name, documentation.description, self._parameters.schema)
@@ -82,7 +88,8 @@ class Tool(Generic[P, R]):
 
         Whatever the model or the tool does becomes an outcome. It raises only trio.Cancelled (from outside: a
         tool cannot swallow it), KeyboardInterrupt and LocalProtocolError. After the timeout or a cancellation it ends
-        within containment.GRACE seconds; the thread of a sync function is abandoned at once, its result discarded.
+        within containment.GRACE seconds. The thread of a sync function is abandoned at once, its result discarded; the
+        process of an isolated one is killed at once, with its group.
         """
         scope = trio.CancelScope(deadline=trio.current_time() + self.timeout)
         try:
@@ -104,13 +111,20 @@ class Tool(Generic[P, R]):
 
     async def _run(self, arguments: str, context: ToolContext) -> str:
         positional, named = self._parameters.bind(arguments, context)
+        if self.place is not None:
+            return await perform(self._job(self.place, arguments, context), context)
         function = cast(Callable[..., Any], self.function)
         if self._is_async:
             result = await cast(Awaitable[object], function(*positional, **named))
         else:
             work = functools.partial(function, *positional, **named)
-            result = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=context.thread_limiter())
+            result = await context.threads().run_sync(work)
         return self._content(result)
+
+    def _job(self, place: Place, arguments: str, context: ToolContext) -> Job:
+        return Job(
+            place, self.name, arguments, context.call_id, context.run_id, self.max_result_bytes, self.memory_bytes
+        )
 
     def _content(self, result: object) -> str:
         too_large = ResultError(
@@ -138,8 +152,14 @@ class Tool(Generic[P, R]):
         content = "\n".join(spoken)
         if isinstance(error, ArgumentsError):
             content = f"The arguments for {self.name} are not valid, it was not run:\n{content}"
-        fault = error if any(isinstance(leaf, ResultError) for leaf in leaves) else None
+        fault = error if any(isinstance(leaf, ToolFault) for leaf in leaves) else None
         return ToolOutcome(encodable(content, self.max_result_bytes), is_error=True, fault=fault)
+
+
+def function_at(place: Place) -> object:
+    """Return the function, also if it became a tool there, that stands at `place` in its imported module; or None."""
+    found = find(place)
+    return found.function if isinstance(found, Tool) else found
 
 
 def _check(where: str, name: str, function: Callable[..., Any], timeout: float, max_result_bytes: int) -> None:

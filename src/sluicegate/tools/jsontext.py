@@ -72,3 +72,12 @@ def _fallback(value: object) -> object:
 
 def _hook(value: object) -> object:
     return to_jsonable_python(value, fallback=_fallback)
+
+
+def is_json(data: bytes) -> bool:
+    """Tell whether `data` is one JSON value by RFC 8259."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True

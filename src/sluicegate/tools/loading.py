@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 from ..machine.errors import SluicegateError
 from .function import Tool
+from .isolation import FILE_MODULE
 from .registry import Registry
 
 _EXPECTED = "a Tool, a typed function, a list or tuple of them, a Registry, or a function returning one of these"
@@ -49,7 +50,7 @@ def _import(place: str) -> ModuleType:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        return _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        return import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name and (place == error.name or place.startswith(f"{error.name}.")):
             raise ToolLoadError(
@@ -62,8 +63,9 @@ def _import(place: str) -> ModuleType:
         raise ToolLoadError(f"importing {place!r} failed with {type(error).__name__}: {error}") from error
 
 
-def _import_file(path: Path) -> ModuleType:
-    name = f"sluicegate_tools_file_{path.stem}"
+def import_file(path: Path) -> ModuleType:
+    """Import the Python file at `path` as a module and return it; raises what the file raises."""
+    name = f"{FILE_MODULE}{path.stem}"
     loader = SourceFileLoader(name, str(path))
     module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
     sys.modules[name] = module  # pickling and annotations look a function's module up there

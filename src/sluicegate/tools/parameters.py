@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from .context import ToolContext, ToolError
+from .context import ToolContext
+from .faults import ToolError
 from .jsontext import argument_fault
 from .schema import encode_schema
 from .text import plain

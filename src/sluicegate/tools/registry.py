@@ -5,18 +5,26 @@ from typing import Any
 
 from ..machine.history import ToolSpec
 from .context import ToolOutcome
-from .function import Tool
+from .function import Tool, function_at
 from .text import plain
 
 
 class Registry:
-    """An immutable set of tools with unique names, in the order given. Raises ValueError for a name used twice."""
+    """An immutable set of tools with unique names, in the order given. Raises ValueError for a name used
+    twice, and for an isolated tool that its process could not import.
+    """
 
     def __init__(self, tools: Iterable[Tool[..., Any]] = ()) -> None:
         self._tools: dict[str, Tool[..., Any]] = {}
         for entry in tools:
             if entry.name in self._tools:
                 raise ValueError(f"two tools are named {entry.name!r}; give one of them another, @tool(name=...)")
+            if entry.place is not None and function_at(entry.place) is not entry.function:
+                module, _, qualname = entry.place
+                raise ValueError(
+                    f"tool {qualname}: another process would not find it as {qualname} in the module {module}; "
+                    "define it there under that name"
+                )
             self._tools[entry.name] = entry
         self._specs = tuple(entry.spec for entry in self)
         self.eager = frozenset(entry.name for entry in self if entry.eager)
