@@ -1,22 +1,26 @@
-"""`sluicegate chat`: a conversation in the terminal. Ctrl-C stops the answer and keeps the conversation.
+"""`sluicegate chat`: a conversation in the terminal. Ctrl-C stops the answer and keeps the conversation; an answer
+whose connection is lost is read on, where the service allows that.
 
 The answer's text goes to standard output, all else to standard error.
 """
 
 import argparse
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import httpx2
 import trio
 
-from ..client import Client, Interrupted, Refused, Stream
-from ..client.frame import Frame
+from ..client import Client, Frame, Interrupted, OnDisconnect, Refused, Stream, Transcript
 
 DIM, RED, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 RESULT_CHARACTERS = 200
+STOP_SECONDS = 5.0
+KEY_BYTES = 16
 
 
 def run_chat(options: argparse.Namespace) -> int:
@@ -25,9 +29,9 @@ def run_chat(options: argparse.Namespace) -> int:
 
 
 async def _chat(options: argparse.Namespace) -> int:
-    settings = {name: value for name in ("model", "system") if (value := getattr(options, name))}
+    settings: dict[str, Any] = {name: value for name in ("model", "system") if (value := getattr(options, name))}
     try:
-        client = Client(options.url)
+        client = Client(options.url, on_lost=_tell_loss)
     except httpx2.InvalidURL as error:
         _complain(f"--url {options.url}: {error}")
         return 1
@@ -58,56 +62,90 @@ def _ask() -> str | None:
 class Conversation:
     """What was said so far, and the service that it is said to."""
 
-    def __init__(self, client: Client, url: str, settings: dict[str, str]) -> None:
+    def __init__(self, client: Client, url: str, settings: dict[str, Any]) -> None:
         self._client = client
         self._url = url
         self._settings = settings
+        self._policy = OnDisconnect.DETACH
         self._messages: list[dict[str, Any]] = []
 
     async def say(self, text: str) -> bool:
         """Stream the answer to `text`; return whether it came to its end. What was said of it is kept."""
         self._messages.append({"role": "user", "content": text})
-        said: list[str] = []
+        said = Transcript()
         ended = False
         with trio.open_signal_receiver(signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
                 ended = await self._answer(said)
                 nursery.cancel_scope.cancel()
-        if said:
-            self._messages.append({"role": "assistant", "content": "".join(said)})
+        if said.text:
+            self._messages.append({"role": "assistant", "content": said.text})
         else:
             self._messages.pop()
         return ended
 
-    async def _answer(self, said: list[str]) -> bool:
+    async def _answer(self, said: Transcript) -> bool:
         try:
-            async with self._client.chat(self._messages, **self._settings) as stream:
-                return await _show(stream, said)
+            return await self._read_as_allowed(said)
         except (Refused, Interrupted) as error:
             _complain(str(error))
         except httpx2.HTTPError as error:
             _complain(f"{self._url} cannot be reached ({error}); `sluicegate serve` starts a service.")
         return False
 
+    async def _read_as_allowed(self, said: Transcript) -> bool:
+        try:
+            return await self._read(said)
+        except Refused as refused:
+            if self._policy is OnDisconnect.CANCEL or refused.error.get("field") != "on_disconnect":
+                raise
+        _note("The service does not allow detach: if the connection is lost, so is the rest of the answer.")
+        self._policy = OnDisconnect.CANCEL
+        return await self._read(said)
+
+    async def _read(self, said: Transcript) -> bool:
+        key = secrets.token_hex(KEY_BYTES) if self._policy is OnDisconnect.DETACH else ""
+        try:
+            async with self._client.chat(
+                self._messages, on_disconnect=self._policy, idempotency_key=key, **self._settings
+            ) as stream:
+                return await _show(stream, said)
+        except (Refused, Interrupted, httpx2.HTTPError):
+            raise
+        except BaseException:  # Ctrl-C, or nobody reads what we print
+            await self._stop(key)
+            raise
+
+    async def _stop(self, key: str) -> None:
+        """End the run under `key`, which is detached and would go on; without a key it has ended by itself."""
+        if key:
+            with trio.move_on_after(STOP_SECONDS, shield=True), suppress(Refused, httpx2.HTTPError):
+                await self._client.stop(key)
+
 
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for _ in signals:
         _note("\nstopped")
-        scope.cancel()  # leaving the stream's context disconnects, which ends the run
+        scope.cancel()
         return
 
 
-async def _show(stream: Stream, said: list[str]) -> bool:
-    done = False
+def _tell_loss(reason: str, _seconds: float) -> None:
+    _note(f"\n[connection lost, reconnecting ... ({reason})]")
+
+
+async def _show(stream: Stream, said: Transcript) -> bool:
+    shown = 0
     async for frame in stream:
-        if frame.content is not None:
-            said.append(frame.content)
-            print(frame.content, end="", flush=True)
+        said.add(frame)
+        text = said.text[shown:] if frame.gap is not None else frame.content
+        if text is not None:
+            shown += len(text)
+            print(text, end="", flush=True)
         else:
             _describe(frame)
-        done = frame.done
-    return done
+    return said.finish_reason is not None
 
 
 def _describe(frame: Frame) -> None:

@@ -1,82 +1,54 @@
 """The client. A stream that ends without its terminal event is an error here, never a quiet success."""
 
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import msgspec
 
-from ..machine.errors import SluicegateError
 from ..providers.transport import TrioTransport
-from ..wire.sse import SseDecoder, SseEvent, SseFault
-from .frame import Frame
+from .calls import Calls, was_sent
+from .errors import Interrupted, Lost
+from .link import Link, words
+from .outage import OnLost, Outage, Resume
+from .place import Place
+from .stream import OnDisconnect, Stream
 
-
-class Interrupted(SluicegateError):
-    """The stream ended before its terminal event; `run_id` may still be read on."""
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"the stream of run {run_id or '(unknown)'} ended before its terminal event")
-        self.run_id = run_id
-
-
-class Refused(SluicegateError):
-    """The service refused the request before the first byte; `status` is the HTTP status, `error` its JSON body."""
-
-    def __init__(self, status: int, error: dict[str, Any]) -> None:
-        super().__init__(str(error.get("message", "")) or f"HTTP status {status}")
-        self.status = status
-        self.error = error
-
-
-class Stream:
-    """One run as it comes in. Iterate over it once; each item is a Frame with the key that it carries.
-
-    Ends after the terminal frame. Raises Interrupted if that never comes, or if what comes is not the native wire.
-    """
-
-    def __init__(self, run_id: str, chunks: AsyncIterator[bytes]) -> None:
-        self.run_id = run_id
-        self._chunks = chunks
-        self._decoder = SseDecoder()
-        self._waiting: deque[SseEvent | SseFault] = deque()
-        self._over = False
-
-    def __aiter__(self) -> "Stream":
-        return self
-
-    async def __anext__(self) -> Frame:
-        """Return the next frame."""
-        if self._over:
-            raise StopAsyncIteration
-        while not self._waiting:
-            try:
-                self._waiting += self._decoder.feed(await anext(self._chunks))
-            except (StopAsyncIteration, httpx2.HTTPError, httpx2.StreamError) as error:
-                raise Interrupted(self.run_id) from error
-        event = self._waiting.popleft()
-        if isinstance(event, SseFault):
-            raise Interrupted(self.run_id)
-        try:
-            frame = _decode(event.data)  # `[DONE]` without a terminal before it is no frame either
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Interrupted(self.run_id) from error
-        self._over = frame.done or frame.error is not None
-        return frame
-
-
-_decode = msgspec.json.Decoder(Frame).decode
+KEY_BYTES = 16
 
 
 class Client:
-    """Talks to one service. Use it as an async context manager; `timeout` is the longest silence in seconds."""
+    """Talks to one service. Use it as an async context manager.
 
-    def __init__(self, url: str, timeout: float = 120.0) -> None:
+    `timeout` is the longest silence in seconds, after which a connection counts as lost; the service sends heartbeats
+    every 15 s. `resume` says how to come back then. `on_lost` is called each time before that, synchronously, with the
+    reason and the seconds until the next attempt. `transport`, `keys` and `jitter` are what tests replace: the HTTP
+    transport, what makes idempotency keys, and random numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 45.0,
+        *,
+        resume: Resume | None = None,
+        on_lost: OnLost = lambda _reason, _seconds: None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        keys: Callable[[], str] = lambda: secrets.token_hex(KEY_BYTES),
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         limits = httpx2.Timeout(timeout, connect=10.0)
         # The stock transport leaves async generators behind wherever a stream is left early; Trio reports them.
-        self._http = httpx2.AsyncClient(base_url=url, timeout=limits, transport=TrioTransport(), trust_env=False)
+        transport = transport or TrioTransport()
+        self._http = httpx2.AsyncClient(base_url=url, timeout=limits, transport=transport, trust_env=False)
+        self._calls = Calls(self._http)
+        self._resume = resume or Resume()
+        self._on_lost = on_lost
+        self._keys = keys
+        self._jitter = jitter
 
     async def __aenter__(self) -> "Client":
         return self
@@ -85,32 +57,93 @@ class Client:
         await self._http.aclose()
 
     @asynccontextmanager
-    async def chat(self, messages: list[dict[str, Any]], **options: Any) -> AsyncIterator[Stream]:
-        """Start a run and hold its stream open; leaving the context early disconnects, which ends the run.
+    async def chat(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        on_disconnect: str = OnDisconnect.CANCEL,
+        idempotency_key: str = "",
+        resume: Resume | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Stream]:
+        """Start a run and hold its stream open; leaving the context early disconnects.
 
-        Raises Refused if the service answers with an error status, httpx2.HTTPError if it does not answer.
+        Under `cancel` that ends the run, and so does a lost connection. Under `detach` the run goes on for the grace
+        period of the service: call `Stream.stop` to end it; a lost connection is opened anew as `resume` (default: the
+        client's) says. `idempotency_key` makes it safe to send the request again where no response came, and stands for
+        the run's id in `stop` and `events`; under `detach` the client makes one. Without a key nothing is sent twice.
+
+        Raises Refused if the service answers with an error status; httpx2.HTTPError if it does not answer; Interrupted
+        if it did not with a key, and then the run may be going on; ValueError if `on_disconnect` is neither of the two.
+        Already cancelled, it sends nothing.
         """
+        policy = _policy(on_disconnect)
+        if policy is OnDisconnect.DETACH:
+            options["on_disconnect"] = policy
+            idempotency_key = idempotency_key or self._keys()
         body = msgspec.json.encode({"messages": messages, **options})
-        request = self._http.build_request("POST", "/chat", content=body, headers={"content-type": "application/json"})
-        response = await self._http.send(request, stream=True)
+        outage = self._outage(resume)
+        link = await self._post(body, idempotency_key, outage)
+        stream = Stream(link.run_id or idempotency_key, self._calls, policy, outage, Place())
+        stream.connect(link)
         try:
-            if response.status_code != httpx2.codes.OK:
-                raise Refused(response.status_code, _error(await response.aread()))
-            async with aclosing(response.aiter_bytes()) as chunks:
-                yield Stream(response.headers.get("run-id", ""), chunks)
+            yield stream
         finally:
-            await response.aclose()
+            await stream.aclose()
+
+    @asynccontextmanager
+    async def events(self, run_id: str, after: str = "", *, resume: Resume | None = None) -> AsyncIterator[Stream]:
+        """Read a run as one more reader, from its first frame or from behind the frame `after`; leaving disconnects.
+
+        A lost connection is opened anew. The stream is empty if `after` was the terminal frame. Raises Gone if the run,
+        or `after` in it, is not known, Refused and Interrupted as `chat` does, ValueError if `after` is no frame's id.
+        """
+        place = Place(after)
+        outage = self._outage(resume)
+        stream = Stream(run_id, self._calls, OnDisconnect.DETACH, outage, place)
+
+        async def read() -> Link | None:
+            return await self._calls.read(run_id, after)
+
+        try:
+            link = await read()
+        except Lost as lost:
+            try:
+                link = await outage.retry(read, lost)
+            except Lost as last:
+                raise Interrupted(run_id, after, str(last)) from last
+        stream.connect(link)
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
 
     async def stop(self, run_id: str) -> None:
-        """End a run. Raises Refused if there is no such run."""
-        response = await self._http.delete(f"/runs/{run_id}")
-        if response.status_code != httpx2.codes.NO_CONTENT:
-            raise Refused(response.status_code, _error(response.content))
+        """End a run, by its id or its idempotency key. Raises Refused if there is no such run."""
+        await self._calls.stop(run_id)
+
+    def _outage(self, resume: Resume | None) -> Outage:
+        return Outage(resume or self._resume, self._jitter, self._on_lost)
+
+    async def _post(self, body: bytes, key: str, outage: Outage) -> Link:
+        try:
+            return await self._calls.post(body, key)
+        except httpx2.HTTPError as error:
+            if not key or not was_sent(error):
+                raise
+            lost = Lost(words(error))
+
+        async def post_again() -> Link:
+            return await self._calls.post_again(body, key)
+
+        try:
+            return await outage.retry(post_again, lost)
+        except Lost as last:
+            raise Interrupted(key, "", f"no response came ({last})") from last
 
 
-def _error(body: bytes) -> dict[str, Any]:
+def _policy(name: str) -> OnDisconnect:
     try:
-        error = msgspec.json.decode(body)["error"]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-        return {}
-    return error if isinstance(error, dict) else {}
+        return OnDisconnect(name)
+    except ValueError:
+        raise ValueError(f"on_disconnect: must be cancel or detach, not {name!r}") from None

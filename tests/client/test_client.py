@@ -15,7 +15,7 @@ from sluicegate.machine.errors import ErrorCode
 from sluicegate.machine.events import RunFailed
 from sluicegate.providers.script import Call, Cut, Fail, Reply, Say, Stall, Think
 
-from .service.harness import DIALECTS, Stack, eventually, stack
+from ..service.harness import DIALECTS, Stack, eventually, stack
 
 pytestmark = pytest.mark.sockets
 
@@ -49,7 +49,9 @@ async def test_every_frame_up_to_the_terminal(dialect: str) -> None:
         assert frames[-1].finish_reason == "stop"
         assert frames[-1].usage is not None
         for frame in frames:
-            shown = [name for name in Frame.__struct_fields__ if getattr(frame, name) not in (None, False)]
+            asides = ("id", "call_id")  # every frame has them, and a field beside its key
+            keys = [name for name in Frame.__struct_fields__ if name not in asides]
+            shown = [name for name in keys if getattr(frame, name) not in (None, False)]
             assert shown, "a frame of which the client shows nothing"
         assert (await up.get(stream.run_id)).status == 200
 
@@ -177,14 +179,14 @@ async def test_a_stream_cut_anywhere_before_its_terminal_is_interrupted() -> Non
     "body",
     [
         b"data: [DONE]\n\n",
-        b'data: {"content":"x"}\n\ndata: [DONE]\n\n',
-        b"data: nonsense\n\n",
-        b"data: 5\n\n",
-        b'data: {"content":5}\n\n',
+        b'id: e-1\ndata: {"content":"x"}\n\ndata: [DONE]\n\n',
+        b"id: e-1\ndata: nonsense\n\n",
+        b"id: e-1\ndata: 5\n\n",
+        b'id: e-1\ndata: {"content":5}\n\n',
         b"data:\n\n",
         b"<html>Welcome</html>",
-        b'data: {"content":"\xff"}\n\n',
-        b'data: {"run":' + b'{"a":' * 100_000 + b"\n\n",
+        b'id: e-1\ndata: {"content":"\xff"}\n\n',
+        b'id: e-1\ndata: {"run":' + b'{"a":' * 100_000 + b"\n\n",
         b"data: " + b"x" * 9_000_000,
     ],
     ids=range(10),
@@ -207,7 +209,9 @@ async def test_a_refusal_without_our_json_still_has_its_status(body: bytes, erro
 
 
 async def test_unknown_keys_and_comments_are_passed_over() -> None:
-    body = b': hello\n\ndata: {"news":1,"content":"x"}\n\ndata: {"done":true,"finish_reason":"stop"}\n\n'
+    body = (
+        b': hello\n\nid: e-1\ndata: {"news":1,"content":"x"}\n\nid: e-2\ndata: {"done":true,"finish_reason":"stop"}\n\n'
+    )
     async with canned(HEAD + body) as client:
         assert [frame.content for frame in await read(client)] == ["x", None]
 
