@@ -138,6 +138,8 @@ class Driver:
 
     def _perform(self, outputs: list[Output]) -> None:
         events = [output for output in outputs if not isinstance(output, _ORDERS)]
+        if self.run.terminal is not None:
+            self._settle(self.run.terminal)  # first, so that no reader knows of an end that the ledger does not
         if len(events) < len(outputs):
             self._obey(outputs)
         if events:
@@ -147,10 +149,12 @@ class Driver:
         if self.run.terminal is not None:
             self._end(self.run.terminal)
 
-    def _end(self, terminal: Terminal) -> None:
+    def _settle(self, terminal: Terminal) -> None:
         outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
         run, usage = self.run, terminal.usage
         self._ledger.settle(Settlement(run.run_id, "", run.model, run.step, usage, Source.of(usage), outcome))
+
+    def _end(self, terminal: Terminal) -> None:
         self._wake.set()
         if isinstance(terminal, RunFailed):
             self._scope.cancel()
