@@ -6,6 +6,7 @@
 import argparse
 import hashlib
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from sluicegate.providers.script import Call, Pause, Reply, Say
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest
 from sluicegate.providers.sdk import SdkProvider, UpstreamOptions
-from sluicegate.runtime.driver import Driver
+from sluicegate.runtime.driver import Driver, OnDisconnect
 from sluicegate.runtime.feed import Feed, FeedState
 from sluicegate.runtime.options import RunOptions
 from sluicegate.runtime.runs import Runs
@@ -39,8 +40,17 @@ from sluicegate.wire.downstream.native import NativeEncoder
 if not trio_run._ALLOW_DETERMINISTIC_SCHEDULING:
     trio_run._hypothesis_plugin_setup()
 
-HOWS = ("stop", "lease", "nursery")
-CODES = {"stop": "CANCELLED", "lease": "CANCELLED", "nursery": "SHUTTING_DOWN", "deadline": "TIMEOUT"}
+HOWS = ("stop", "lease", "abandon", "return", "nursery")
+CODES = {
+    "stop": "CANCELLED",
+    "lease": "CANCELLED",
+    "abandon": "CANCELLED",
+    "return": "DONE",
+    "nursery": "SHUTTING_DOWN",
+    "deadline": "TIMEOUT",
+}
+DETACHED = ("abandon", "return")  # "lease" under the other policy: nobody comes back, or somebody does
+GRACE = 0.5  # virtual seconds
 STOP = RunError(ErrorCode.CANCELLED, "The run was stopped.")
 BOUND = 1.0  # virtual seconds until all is gone: the slowest tool's clean-up is a tenth of one
 ROOM = 100  # bytes, so that now and then the run has to wait for its reader
@@ -165,11 +175,12 @@ class Steps(trio.abc.Instrument):
 
 
 async def _play(stage: Stage, world: World, steps: Steps, how: str, run_seconds: float) -> None:
-    options = RunOptions(run_seconds=run_seconds, log_room=ROOM)
+    options = RunOptions(run_seconds=run_seconds, log_room=ROOM, grace_seconds=GRACE)
     registry = stage.registry
     feed = world.feed = Feed(NativeEncoder("e"), options.log_room)
     run = Run("r1", Request("m", (UserMessage((TextPart("hello"),)),), registry.specs()), None, registry.eager)
-    driver = Driver(run, stage.provider, registry, feed, options)
+    policy = OnDisconnect.DETACH if how in DETACHED else OnDisconnect.CANCEL
+    driver = Driver(run, stage.provider, registry, feed, options, on_disconnect=policy)
     lease = Lease(driver)
     reading = trio.CancelScope()
 
@@ -179,26 +190,34 @@ async def _play(stage: Stage, world: World, steps: Steps, how: str, run_seconds:
             await trio.sleep_forever()
 
     async def read() -> None:
+        nonlocal lease
         try:
             with reading:
-                while (data := await lease.reader.next()) is not None:
-                    world.got += data
-                    await trio.sleep(READER_PAUSE)
+                await read_all()
         finally:
             lease.release()
+        if how == "return":
+            lease = Lease(driver, lease.reader.at)
+            await read_all()
+            lease.release()
+
+    async def read_all() -> None:
+        while (data := await lease.reader.next()) is not None:
+            world.got += data
+            await trio.sleep(READER_PAUSE)
 
     async with trio.open_nursery() as outer:
         app: trio.Nursery = await outer.start(application)
         runs = Runs(app, options)
-        world.act = {"stop": lambda: driver.cancel(STOP), "lease": reading.cancel, "nursery": app.cancel_scope.cancel}[
-            how if how in HOWS else "stop"
-        ]
+        world.act = {"nursery": app.cancel_scope.cancel, "lease": reading.cancel}.get(
+            "lease" if how in DETACHED else how, lambda: driver.cancel(STOP)
+        )
         before = set(steps.live)
         steps.on = True
         runs.start(driver)
         outer.start_soon(read)
         with trio.fail_after(LONGEST):
-            while len(runs) or lease.reader in feed.readers:  # noqa: ASYNC110  (neither tells, and no time passes)
+            while len(runs) or feed.readers:  # noqa: ASYNC110  (neither tells, and no time passes)
                 await trio.sleep(0.1)
         steps.on = False
         world.over_at = trio.current_time()
@@ -259,9 +278,10 @@ def faults(world: World, how: str) -> list[str]:
     if world.left:
         found.append(f"tasks left: {world.left}")
     log = b"".join(world.feed.frames)
-    if not log.startswith(world.got) or (how != "lease" and world.got != log):
+    if not log.startswith(world.got) or (how not in ("lease", "abandon") and world.got != log):
         found.append(f"the reader got {len(world.got)} of {len(log)} bytes")
-    if world.acted_at is not None and world.over_at > world.acted_at + BOUND and not world.was_over:
+    bound = math.inf if how == "return" else BOUND + GRACE * (how == "abandon")
+    if world.acted_at is not None and world.over_at > world.acted_at + bound and not world.was_over:
         found.append(f"over only {world.over_at - world.acted_at:g} s later")
     if FeedState.ENDED in world.effects:
         found.append(f"effects after the end: {world.effects}")

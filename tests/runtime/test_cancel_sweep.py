@@ -1,4 +1,4 @@
-"""A run of two steps and two tools, ended before every single step of the scheduler, in four ways, on three wires.
+"""A run of two steps and two tools, ended before every single step of the scheduler, in six ways, on three wires.
 
 The laws are checked on what the outside sees: the log's bytes, the provider's streams, the tools, the tasks.
 """
@@ -19,9 +19,11 @@ from sluicegate.machine.history import Request
 from sluicegate.machine.run_inputs import Output
 from sluicegate.providers.dialects import DIALECTS
 from sluicegate.providers.sdk import SdkProvider
+from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.batch import Batch
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed, FeedState
+from sluicegate.runtime.watch import Watch
 from sluicegate.service.stream import Lease
 from tests.runtime.sweep import HOWS, Stage, faults, play, repro
 from tests.shared import CHECKOUT
@@ -192,17 +194,33 @@ def _tools_outlive_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def _a_checkpoint_before_the_first_word(monkeypatch: pytest.MonkeyPatch) -> None:
     drive = Driver.drive
 
-    async def late(self: Driver) -> None:
+    async def late(self: Driver, alarms: Alarms) -> None:
         await trio.lowlevel.checkpoint()
-        await drive(self)
+        await drive(self, alarms)
 
     monkeypatch.setattr(Driver, "drive", late)
+
+
+def _grace_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watch, "be_left", lambda self: None)
+
+
+def _grace_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watch, "be_joined", lambda self: None)
+
+
+def _attach_one_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    attach = Driver.attach
+    monkeypatch.setattr(Driver, "attach", lambda self, after=0, sink=None: attach(self, after + (after > 0), sink))
 
 
 @pytest.mark.parametrize(
     ("mutate", "how"),
     [
         (_release_without_cancel, "lease"),
+        (_grace_never_ends, "abandon"),
+        (_grace_goes_on, "return"),
+        (_attach_one_further, "return"),
         (_upstream_left_open, "stop"),
         (_close_not_shielded, "stop"),
         (_terminal_twice, "stop"),

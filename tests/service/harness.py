@@ -36,6 +36,7 @@ DIALECTS = ("openai_chat", "openai_responses", "anthropic")
 MAX_WRITE = 16 * 1024
 JSON = {"Content-Type": "application/json"}
 DONE = b"data: [DONE]\n\n"
+HEARTBEAT = b":\n\n"
 _validator = jsonschema.Draft202012Validator(schema())
 
 
@@ -79,7 +80,7 @@ def read_frames(body: bytes, writes: Sequence[bytes] = ()) -> list[dict[str, Any
     if DONE in body:
         assert body.endswith(DONE), "[DONE] is last"
     frames, ids = [], []
-    for block in body.removesuffix(DONE).split(b"\n\n")[:-1]:
+    for block in body.removesuffix(DONE).replace(HEARTBEAT, b"").split(b"\n\n")[:-1]:
         id_line, data_line = block.split(b"\n")
         assert id_line.startswith(b"id: ")
         assert data_line.startswith(b"data: ")

@@ -39,7 +39,7 @@ class Deadlines:
         self._silent = NO_FIRST_DELTA
 
     def hear(self, now: float) -> float:
-        """A delta came, or we read on after a pause of our own within a reply; returns when the next one is overdue."""
+        """The reply went on, or we read on after a pause of our own within it; return when that is overdue again."""
         self._delta = now + self._options.stall_seconds
         self._silent = STALLED
         return self._delta

@@ -27,13 +27,14 @@ class Watch:
         self._late = late
         self._alarm: Alarm | None = None
         self._loud_at = -math.inf
+        self._size = 0
 
     def start(self, alarms: Alarms) -> None:
         """The run begins."""
         now = trio.current_time()
         self._alarm = alarms.alarm(self._ring)
         self._deadlines.begin_run(now)
-        self.note_published(now)
+        self._loud_at = now
         self._arm()
         self._alarm.by(now + self._heartbeat)
 
@@ -48,7 +49,8 @@ class Watch:
         self._arm()
 
     def hear(self, now: float) -> None:
-        """A delta came, or we read on after a pause of our own."""
+        """The reply went on, or we read on after a pause of our own."""
+        self.note_published(now)
         due = self._deadlines.hear(now)
         if self._alarm is not None:
             self._alarm.by(due)
@@ -67,8 +69,10 @@ class Watch:
         self._deadlines.be_joined()
 
     def note_published(self, now: float) -> None:
-        """The feed was not silent."""
-        self._loud_at = now
+        """Something happened; if frames came of it, the feed was not silent."""
+        if self._feed.size != self._size:
+            self._size = self._feed.size
+            self._loud_at = now
 
     def _arm(self) -> None:
         if self._alarm is not None:
