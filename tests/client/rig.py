@@ -299,6 +299,12 @@ async def read_all(stream: Stream) -> list[Frame]:
     return [frame async for frame in stream]
 
 
+async def read_into(got: list[Frame], stream: Stream) -> None:
+    """Read to the end; what came before an exception is in `got`, too."""
+    async for frame in stream:
+        got.append(frame)  # noqa: PERF401  (see above)
+
+
 async def detached(client: Client, **options: Any) -> list[Frame]:
     """The frames of a detached chat."""
     async with client.chat(HI, on_disconnect="detach", **options) as stream:
