@@ -120,29 +120,31 @@ class Snapshot:
         self.step = 0
         self.size = 0
         self._entries: list[Entry] = []
-        self._calls: dict[str, int] = {}  # the place of the newest call of that id
-        self._pieces: dict[int, list[str]] = {}  # of words or arguments, by place, until somebody asks
+        self._growing: list[tuple[WordsEntry | CallEntry, list[str]]] = []  # joined when somebody asks
+        self._calls: dict[str, tuple[CallEntry, list[str]]] = {}  # of this step
 
     def add(self, frames: Iterable[bytes]) -> None:
         """Add frames of this wire, which must be our own. Linear in their size."""
         for data in frames:
-            self._add(_decode(data[data.index(_DATA) + len(_DATA) : data.index(b"\n\n")]))
+            json = data[data.index(_DATA) + len(_DATA) : data.index(b"\n\n")].replace(_DATA, b"\n")
+            self._add(_decode(json))
 
     def entries(self) -> list[Entry]:
         """Return the parts so far, in the order in which they began."""
-        for at, pieces in self._pieces.items():
-            entry = self._entries[at]
+        for entry, pieces in self._growing:
             if isinstance(entry, CallEntry):
                 entry.delta += "".join(pieces)
-            elif isinstance(entry, WordsEntry):
+            else:
                 entry.text += "".join(pieces)
-        self._pieces.clear()
+            pieces.clear()
         return self._entries
 
     def _add(self, frame: _Frame) -> None:
         if isinstance(frame.run, msgspec.Raw):
             self.run = frame.run.copy()
-        self.step = frame.step or self.step
+        if frame.step:
+            self.step = frame.step
+            self._calls.clear()  # all of them have ended, and their ids may come again
         for kind, text in zip(self._WORDS, (frame.content, frame.reasoning, frame.refusal), strict=True):
             if text:
                 self._add_words(kind, text)
@@ -156,44 +158,42 @@ class Snapshot:
 
     def _add_words(self, kind: type[TextEntry | ReasoningEntry | RefusalEntry], text: str) -> None:
         if not self._entries or type(self._entries[-1]) is not kind:
-            self._entries.append(kind(""))
-        self._add_piece(len(self._entries) - 1, text)
-
-    def _add_piece(self, at: int, text: str) -> None:
-        self._pieces.setdefault(at, []).append(text)
+            self._grow(kind(""))
+        self._growing[-1][1].append(text)  # calls may have begun before these words, but none behind them
         self.size += len(text)
 
     def _add_call(self, call: _Call) -> None:
-        ended = isinstance(call.arguments, msgspec.Raw) or bool(call.fault)
-        begins = not ended and not call.delta  # an id may come again in a later step
-        if begins or call.id not in self._calls:
-            self._calls[call.id] = len(self._entries)
-            self._entries.append(CallEntry(call.id, call.name))
-        at = self._calls[call.id]
-        entry = self._entries[at]
-        if call.delta:
-            self._add_piece(at, call.delta)
-        if not ended or not isinstance(entry, CallEntry):
-            return
+        if call.id not in self._calls:
+            begun = CallEntry(call.id)
+            self._calls[call.id] = (begun, self._grow(begun))
+        entry, pieces = self._calls[call.id]
         entry.name = call.name or entry.name
         entry.fault = call.fault
+        pieces.append(call.delta)
+        self.size += len(call.delta)
         if isinstance(call.arguments, msgspec.Raw):
             entry.arguments = self._keep(call.arguments)
             entry.delta = ""
-            self._pieces.pop(at, None)
+            pieces.clear()
 
     def _add_tool(self, frame: _Frame) -> None:
         progress, result = frame.tool_progress, frame.tool_result
         call_id = progress.id if progress else result.id if result else frame.call_id
-        entry = self._entries[self._calls[call_id]] if call_id in self._calls else None
-        if not isinstance(entry, CallEntry):
+        if call_id not in self._calls:
             return
+        entry, _ = self._calls[call_id]
         entry.activity = frame.activity or entry.activity
         if progress is not None:
             entry.progress = self._keep(progress.data)
         if result is not None:
             entry.result = ResultEntry(result.content, result.is_error)
             self.size += len(result.content)
+
+    def _grow(self, entry: TextEntry | ReasoningEntry | RefusalEntry | CallEntry) -> list[str]:
+        pieces: list[str] = []
+        self._entries.append(entry)
+        self._growing.append((entry, pieces))
+        return pieces
 
     def _keep(self, raw: msgspec.Raw) -> msgspec.Raw:
         copy = raw.copy()  # what was decoded would hold on to its whole frame
