@@ -23,7 +23,7 @@ from ..tools.function import Tool
 from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
 from .body import ChatRequest, decode_chat, history
-from .naming import KEY_HEADER, is_past_the_end, key_of, place_in
+from .naming import KEY_HEADER, is_past_the_end, key_of, place_in, refuse_place
 from .options import ServiceOptions
 from .problems import Problem, respond_run_error
 from .stream import Connection, Lease, headers, respond, take_lease
@@ -82,7 +82,7 @@ class Service:
         self.runs.cancel_all(error)
 
     async def drain(self) -> None:
-        """Take no new run and wait until the live ones have ended, at most `drain_seconds`; then end them. A checkpoint.
+        """Take no new run and wait until the live ones have ended, at most `drain_seconds`, then end them. Checkpoint.
 
         Their readers get the terminal event all the same, and reattaching works on.
         """
@@ -99,7 +99,8 @@ class Service:
         key = key_of(OWNER, body)
         driver = self._known(key)
         if driver is not None:
-            return await self._respond(driver, place_in(driver))
+            return await self._go_on(driver)
+        refuse_place()
         if (refusal := self._refusal()) is not None:
             return refusal
         driver = self._driver(decode_chat(body))
@@ -111,9 +112,11 @@ class Service:
         """`GET /runs/{id}/events`: read a run's log from the start, or from behind `Last-Event-ID`."""
         driver = self._find(run_id)
         after = place_in(driver)
-        if request.method == "HEAD" and not is_past_the_end(driver, after):
+        if is_past_the_end(driver, after):
+            return Response(b"", status=204)
+        if request.method == "HEAD":
             return Response(b"", headers=headers(driver))
-        return await self._respond(driver, after)
+        return respond(driver, take_lease(driver, after))
 
     async def stop(self, run_id: str) -> Response:
         """`DELETE /runs/{id}`: end a run, whoever reads it. 204 also if it has ended."""
@@ -168,10 +171,13 @@ class Service:
             return respond_run_error(self._stopping)
         return respond_run_error(TOO_MANY) if self.runs.is_full else None
 
-    async def _respond(self, driver: Driver, after: int) -> Response:
+    async def _go_on(self, driver: Driver) -> Response:
+        after = place_in(driver)
         if is_past_the_end(driver, after):
             return Response(b"", status=204)
-        return await self._stream(driver, take_lease(driver, after))
+        lease = take_lease(driver, after)
+        # Who has frames has a response already: what went wrong since then is told by the frames behind them.
+        return respond(driver, lease) if after else await self._stream(driver, lease)
 
     async def _stream(self, driver: Driver, lease: Lease) -> Response:
         """Wait for the provider's first word, but not long; stream the run, or say by a status why there is none."""

@@ -40,6 +40,14 @@ def place_in(driver: Driver) -> int:
     return int(match[2])
 
 
+def refuse_place() -> None:
+    """Raise Problem 404 if a request that would start a run says what it has: of a run that is gone, so it would get
+    another one behind it.
+    """
+    if request.headers.get(CURSOR_HEADER, ""):
+        raise Problem(404, f"{CURSOR_HEADER}: the run is gone; leave it out to start a new one.", field=CURSOR_HEADER)
+
+
 def is_past_the_end(driver: Driver, after: int) -> bool:
     """Whether a client that has all frames up to `after` has seen the run's terminal."""
     return driver.feed.state is FeedState.ENDED and after == driver.feed.end
