@@ -24,8 +24,11 @@ from sluicegate.client import Client
 from sluicegate.machine.errors import ErrorCode
 from sluicegate.providers.script import Call, Cut, Fail, Reply, Say, Stall, Think
 from sluicegate.runtime.options import RunOptions
+from sluicegate.service.options import ServiceOptions
 
-from .service.harness import eventually, stack
+from .client.rig import Cut as Lost
+from .client.service_rig import proxied
+from .service.harness import Stack, eventually, stack
 from .service.test_errors import recorded
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
@@ -375,6 +378,76 @@ async def test_who_stops_reading_gets_no_traceback() -> None:
             assert await process.wait() == 1
         await process.stderr.aclose()
         await eventually(lambda: up.transport.active == 0)
+
+
+@pytest.mark.sockets
+async def test_an_answer_whose_connection_is_lost_is_read_on_and_that_is_said() -> None:
+    async with stack([[Say("One two three four five.")]] * 4, socket=True) as up:
+        for at in (0, 300, 450, 550):  # before the response, and within it
+            async with proxied(up.url, [Lost(at)]) as url:
+                ran = await chat(url, "Hi")
+            assert (ran.returncode, ran.stdout) == (0, b"One two three four five.\n"), at
+            assert b"[connection lost, reconnecting ... (" in ran.stderr
+        assert len(up.transport.requests) == 4
+
+
+@pytest.mark.sockets
+async def test_an_answer_that_stays_lost_is_an_error() -> None:
+    """The service forgot the run: what came of the answer is shown, and that it is not all."""
+
+    def cuts(up: Stack) -> Iterator[Lost | None]:
+        yield Lost(400)
+        while len(up.service.runs):
+            yield Lost(0)
+        yield None
+
+    run = RunOptions(kept_runs=0)
+    async with stack([[Say("Half an answer.")]], socket=True, run=run) as up, proxied(up.url, cuts(up)) as url:
+        ran = await chat(url, "Hi")
+    assert ran.returncode == 1
+    assert "Half an answer.".startswith(ran.stdout.decode())
+    assert b"the run is gone" in ran.stderr
+
+
+@pytest.mark.sockets
+async def test_without_detach_a_conversation_goes_on_and_says_once_what_that_means() -> None:
+    options = ServiceOptions(detach=False)
+    async with stack([[Say("First.")], [Say("Second.")]], socket=True, options=options) as up:
+        ran = await chat(up.url, stdin=b"one\ntwo\n")
+    assert ran.returncode == 0
+    assert [line for line in ran.stdout.decode().replace("\n> ", "\n").split("\n") if line] == ["First.", "Second."]
+    assert ran.stderr.count(b"does not allow detach") == 1
+
+
+@pytest.mark.sockets
+async def test_ctrl_c_while_the_connection_is_lost_stops_the_run_and_keeps_the_conversation() -> None:
+    back = False
+
+    def cuts() -> Iterator[Lost | None]:
+        yield Lost(400)
+        while True:
+            yield None if back else Lost(0)
+
+    replies: list[Reply] = [[Say("Half an answer"), Stall()], [Say("Whole answer.")]]
+    async with (
+        stack(replies, socket=True) as up,
+        proxied(up.url, cuts()) as url,
+        terminal("chat", "--url", url) as shell,
+    ):
+        await shell.see_prompt()
+        await shell.press("first\n")
+        await shell.see("connection lost")
+        assert up.transport.active == 1, "detached"
+        back = True
+        await shell.press("\x03")
+        await shell.see("stopped")
+        await shell.see_prompt()
+        await eventually(lambda: up.transport.active == 0)
+        await shell.press("second\n")
+        await shell.see("Whole answer.")
+        await shell.see_prompt()
+        first, *_, last = [said.text for said in up.transport.requests[1].messages]
+        assert (first, last) == ("first", "second")
 
 
 # --- replay
