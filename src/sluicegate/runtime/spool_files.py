@@ -11,6 +11,7 @@ from ..machine.errors import SluicegateError
 from .spool_format import Line, decode_line
 
 _NAME: Final = re.compile(r"(\d{10})\.usage")
+_UNNEEDED: Final = 1  # byte at the end of an entry: it is whole without its last newline
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
@@ -98,10 +99,14 @@ class Segments:
         Raises OSError; then a part may be in the file, and all of it is to be appended again.
         """
         view = memoryview(data)
-        while view:
-            written = os.write(self._descriptor, view)
-            self._size += written
-            view = view[written:]
+        try:
+            while view:
+                written = os.write(self._descriptor, view)
+                self._size += written
+                view = view[written:]
+        except OSError:
+            if len(view) != _UNNEEDED:
+                raise
         return self._numbers[-1]
 
     def begin(self) -> None:
