@@ -20,10 +20,13 @@ import pytest
 import trio
 
 from sluicegate.cli import main
+from sluicegate.cli.parser import parse
+from sluicegate.cli.settings import apply
 from sluicegate.client import Client
 from sluicegate.machine.errors import ErrorCode
 from sluicegate.providers.script import Call, Cut, Fail, Reply, Say, Stall, Think
 from sluicegate.runtime.options import RunOptions
+from sluicegate.runtime.spool_reader import read_spool
 from sluicegate.service.options import ServiceOptions
 
 from .client.rig import Cut as Lost
@@ -34,7 +37,7 @@ from .service.test_errors import recorded
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 COMMAND = [sys.executable, "-c", "import sys; from sluicegate.cli import main; sys.exit(main())"]
 CANARY = "sk-canary-0123456789abcdef"
-GRACEFUL = 3.0
+DRAIN = 0.5  # seconds
 PROVIDERS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
 
 
@@ -61,7 +64,7 @@ class Served:
         """Send a signal; return exit code and everything that was printed."""
         self.process.send_signal(number)
         assert self.process.stdout is not None
-        with trio.fail_after(GRACEFUL + 2):
+        with trio.fail_after(DRAIN + 2):
             printed = self.printed + (await drained(self.process.stdout)).decode()
             return await self.process.wait(), printed
 
@@ -98,7 +101,8 @@ async def serving(*arguments: str, cwd: Path | None = None, env: dict[str, str] 
 @pytest.mark.sockets
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_the_service_and_tells_its_readers(number: signal.Signals) -> None:
-    async with serving() as served, Client(served.url) as client:
+    """What does not end by itself within `drain_seconds`, that is; the process is out 2 s later at the latest."""
+    async with serving("--set", f"drain_seconds={DRAIN}") as served, Client(served.url) as client:
         assert served.port > 0
         idle = await trio.open_tcp_stream("127.0.0.1", served.port)
         async with client.chat([{"role": "user", "content": "Tell me about yourself, please."}]) as stream:
@@ -111,12 +115,75 @@ async def test_a_signal_ends_the_service_and_tells_its_readers(number: signal.Si
         error = frames[-1].error or {}
         assert (error["code"], error["retryable"]) == ("SHUTTING_DOWN", True)
         assert served.process.stdout is not None
-        with trio.fail_after(began + GRACEFUL + 2 - trio.current_time()):
+        with trio.fail_after(began + DRAIN + 2 - trio.current_time()):
             printed = served.printed + (await drained(served.process.stdout)).decode()
             assert await served.process.wait() == 0
         await idle.aclose()
         assert "with scripted (model scripted-demo)" in printed
         assert "Traceback" not in printed
+
+
+@pytest.mark.sockets
+async def test_an_answer_that_is_under_way_is_finished_before_the_service_ends() -> None:
+    async with serving("--set", "drain_seconds=20") as served, Client(served.url) as client:
+        async with client.chat([{"role": "user", "content": "What is 6 times 7?"}]) as stream:
+            served.process.send_signal(signal.SIGTERM)
+            frames = [frame async for frame in stream]
+        assert frames[-1].done
+        with trio.fail_after(2):
+            assert await served.process.wait() == 0
+
+
+@pytest.mark.sockets
+async def test_usage_is_kept_in_files_where_that_is_asked_for(tmp_path: Path) -> None:
+    """One process at a time; what one leaves, the next goes on with."""
+    spool = tmp_path / "usage"
+    for count in (1, 2):
+        async with serving("--spool", str(spool)) as served, Client(served.url) as client:
+            async with client.chat([{"role": "user", "content": "What is 6 times 7?"}]) as stream:
+                assert [frame async for frame in stream][-1].done
+            other = await trio.run_process(
+                [*COMMAND, "serve", "--port", "0", "--spool", str(spool)],
+                capture_stderr=True,
+                check=False,
+                env=environment(),
+            )
+            assert other.returncode == 1
+            assert str(spool).encode() in other.stderr
+            assert b"Traceback" not in other.stderr
+            assert (await served.end())[0] == 0
+        settled = list(read_spool(spool))
+        assert len({settlement.run_id for settlement in settled}) == len(settled) == count
+        assert all(settlement.outcome == "stop" for settlement in settled)
+
+
+SETTINGS = {
+    "nothing=1": "the names are",
+    "run_seconds": "must be NAME=VALUE",
+    "run_seconds=soon": "run_seconds: must be a number",
+    "run_seconds=-1": "run_seconds: must not be less than 0",
+    "run_seconds=nan": "run_seconds: must not be less than 0",
+    "kept_runs=1.5": "kept_runs: must be a whole number",
+    "detach=maybe": "detach: must be true or false",
+    "heartbeat_seconds=0": "heartbeat_seconds: must be more than 0",
+    "port=1": "the names are",
+}
+
+
+@pytest.mark.parametrize(("text", "words"), SETTINGS.items())
+def test_a_setting_that_is_wrong_is_named_with_its_cure(
+    text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["serve", "--set", text])
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_settings_go_where_they_belong() -> None:
+    given = parse(["serve", "--set", "run_seconds=7", "--set", "detach=false", "--set", "kept_runs=3"]).settings
+    assert apply(given, RunOptions()) == RunOptions(run_seconds=7, kept_runs=3)
+    assert apply(given, ServiceOptions()) == ServiceOptions(detach=False)
 
 
 @pytest.mark.sockets

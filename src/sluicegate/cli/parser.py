@@ -9,6 +9,7 @@ from ..wire.upstream.profiles import PROFILES
 from .chat import run_chat
 from .replay import run_replay
 from .serve import run_serve
+from .settings import Setting, parse_setting
 
 MAX_PORT = 65_535
 
@@ -36,6 +37,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     serve.add_argument("--model", default="", help="model for requests that name none")
     serve.add_argument(
         "--tools", metavar="MODULE:ATTRIBUTE", help="the tools to offer instead of the three of the demo"
+    )
+    serve.add_argument("--spool", metavar="DIRECTORY", help="keep what runs cost in files there (default: in memory)")
+    serve.add_argument("--certfile", metavar="FILE", help="serve TLS with this certificate chain (PEM)")
+    serve.add_argument("--keyfile", metavar="FILE", help="the certificate's private key (PEM)")
+    serve.add_argument(
+        "--set",
+        dest="settings",
+        metavar="NAME=VALUE",
+        type=_setting,
+        action="append",
+        default=[],
+        help="set a limit, such as run_seconds=300, detach=false; an unknown name lists them all",
     )
     serve.set_defaults(run=run_serve)
 
@@ -71,6 +84,13 @@ def _port(text: str) -> int:
     if not 0 <= number <= MAX_PORT:
         raise argparse.ArgumentTypeError(f"must be between 0 and {MAX_PORT}")
     return number
+
+
+def _setting(text: str) -> Setting:
+    try:
+        return parse_setting(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

@@ -4,6 +4,9 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import trio
 
@@ -11,12 +14,17 @@ from ..machine.errors import SluicegateError
 from ..providers.environment import from_environment
 from ..providers.models import Models
 from ..providers.sdk import UpstreamOptions
+from ..runtime.ledger import Ledger, MemoryLedger
+from ..runtime.options import RunOptions
+from ..runtime.spool import Spool, SpoolOptions
 from ..server.serve import ServerOptions, serve
 from ..service.app import Service
+from ..service.options import ServiceOptions
 from ..tools.builtin import demo
 from ..tools.loading import load
 from ..tools.registry import Registry
 from ..wire.upstream.profiles import PROFILES
+from .settings import Setting, apply
 
 
 class _Announcement:
@@ -37,20 +45,33 @@ class _Announcement:
 
 
 def run_serve(options: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if the port or the tools cannot be had."""
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if port, certificate, tools or spool cannot be had."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    upstream = UpstreamOptions(dialect=options.dialect, profile=PROFILES[options.profile], default_model=options.model)
     try:
         tools = load(options.tools) if options.tools else demo
-        trio.run(_serve, ServerOptions(options.host, options.port), upstream, tools)
+        with _ledger(options.spool) as ledger:
+            trio.run(_serve, options, tools, ledger)
     except SluicegateError as error:
         print(f"sluicegate serve: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(server: ServerOptions, upstream: UpstreamOptions, tools: Registry) -> None:
-    models = from_environment(os.environ, upstream)
-    service = Service(models, tools)
-    await serve(service.app(), server, service.drain, task_status=_Announcement(models))
+@contextmanager
+def _ledger(directory: str | None) -> Iterator[Ledger]:
+    if directory is None:
+        yield MemoryLedger()
+        return
+    with closing(Spool(SpoolOptions(Path(directory)))) as spool:
+        yield spool
+
+
+async def _serve(options: argparse.Namespace, tools: Registry, ledger: Ledger) -> None:
+    settings: Sequence[Setting] = options.settings
+    upstream = UpstreamOptions(dialect=options.dialect, profile=PROFILES[options.profile], default_model=options.model)
+    models = from_environment(os.environ, apply(settings, upstream))
+    run, rules = apply(settings, RunOptions()), apply(settings, ServiceOptions())
+    service = Service(models, tools, run, rules, ledger=ledger)
+    server = ServerOptions(options.host, options.port, options.certfile, options.keyfile)
+    await serve(service.app(), apply(settings, server), service.drain, task_status=_Announcement(models))

@@ -34,3 +34,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     kept_runs: int = 256
     kept_bytes: int = 64 * 1024 * 1024
     kept_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not self.heartbeat_seconds > 0:
+            raise ValueError(f"heartbeat_seconds: must be more than 0 (inf for none), is {self.heartbeat_seconds:g}")

@@ -1,0 +1,55 @@
+"""`--set NAME=VALUE`: any number or switch of the rooms' options, checked at once."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from ..providers.sdk import UpstreamOptions
+from ..runtime.options import RunOptions
+from ..server.options import ServerOptions
+from ..service.options import ServiceOptions
+
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+_ROOMS = (RunOptions, ServiceOptions, ServerOptions, UpstreamOptions)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Setting(NamedTuple):
+    """One option by name, of the type that its room wants."""
+
+    name: str
+    value: float | bool
+
+
+def _rooms_by_field() -> dict[str, tuple[type[msgspec.Struct], Any]]:
+    return {
+        field.name: (room, field.type)
+        for room in _ROOMS
+        for field in msgspec.structs.fields(room)
+        if field.type in _WORDS and field.name != "port"  # which has an argument of its own
+    }
+
+
+def parse_setting(text: str) -> Setting:
+    """Return the setting that `text`, NAME=VALUE, means. Raises ValueError saying what is wrong and what is right."""
+    name, equals, value = text.partition("=")
+    fields = _rooms_by_field()
+    if not equals or name not in fields:
+        raise ValueError(f"{text!r}: must be NAME=VALUE; the names are {', '.join(sorted(fields))}")
+    room, kind = fields[name]
+    try:
+        found: float | bool = msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        raise ValueError(f"{name}: must be {_WORDS[kind]}, not {value!r}") from None
+    if not found >= 0:  # nor NaN
+        raise ValueError(f"{name}: must not be less than 0, is {value}")
+    room(**{name: found})  # has its own say
+    return Setting(name, found)
+
+
+def apply(settings: Iterable[Setting], options: T) -> T:
+    """Return `options` with those of `settings` that it has."""
+    known = {setting.name: setting.value for setting in settings if setting.name in options.__struct_fields__}
+    return msgspec.structs.replace(options, **known)
