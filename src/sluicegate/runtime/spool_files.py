@@ -25,14 +25,8 @@ def segment_path(directory: Path, number: int) -> Path:
 
 
 def segment_numbers(directory: Path) -> list[int]:
-    """Return the numbers of the segments that are there, the oldest first. Other files mean nothing.
-
-    Raises SpoolError if the directory cannot be read.
-    """
-    try:
-        return sorted(int(match[1]) for name in os.listdir(directory) if (match := _NAME.fullmatch(name)))
-    except OSError as error:
-        raise SpoolError(f"usage spool {directory}: cannot be read ({error.strerror}).") from error
+    """Return the numbers of the segments that are there, the oldest first. Other files mean nothing. Raises OSError."""
+    return sorted(int(match[1]) for name in os.listdir(directory) if (match := _NAME.fullmatch(name)))
 
 
 def read_segment(directory: Path, number: int) -> Iterator[Line]:

@@ -27,7 +27,7 @@ class SpoolAudit(msgspec.Struct, frozen=True):
 
 
 def read_spool(directory: Path) -> Iterator[Settlement]:
-    """Yield the settlements in the order in which they were made, one for each run id. Raises SpoolError, OSError."""
+    """Yield the settlements in the order in which they were made, one for each run id. Raises OSError."""
     seen = set()
     for line in _lines(directory):
         if isinstance(line, Settlement) and line.run_id not in seen:
@@ -36,7 +36,7 @@ def read_spool(directory: Path) -> Iterator[Settlement]:
 
 
 def audit_spool(directory: Path) -> SpoolAudit:
-    """Count what stands in the spool. Raises SpoolError, OSError."""
+    """Count what stands in the spool. Raises OSError."""
     intents: set[str] = set()
     settlements: set[str] = set()
     repeats, unreadable = 0, dict.fromkeys(Unreadable, 0)
