@@ -57,7 +57,7 @@ class Child:
         """The exit code, minus the signal, or None before `wait_gone` has returned."""
         return self._process.returncode
 
-    async def converse(self, job: Job, context: ToolContext) -> tuple[Kind, bytes] | None:
+    async def converse(self, job: Job, context: ToolContext) -> tuple[Kind, str] | None:
         """Give `job`, relay progress to `context`, and return the last message; None where the process ended first.
 
         A checkpoint. What it raises comes in an ExceptionGroup; Malformed where the process broke the protocol.
@@ -82,10 +82,14 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait_gone(self) -> None:
-        """Wait until the process and its group have ended and nothing is left of them; a checkpoint."""
+        """Wait until the process and its group have ended, and bury those that are ours; a checkpoint.
+
+        A killed orphan may remain as a zombie, without memory or descriptors, until process 1 takes notice.
+        """
         await trio.lowlevel.wait_readable(self._pidfd)
         self._process.wait()  # at once: it has ended
-        while self._group_is_left():  # noqa: ASYNC110 - nothing tells of the end of orphans
+        # Nothing tells of the end of orphans.
+        while self._group_is_left() and await trio.to_thread.run_sync(_is_alive, self._process.pid):  # noqa: ASYNC110
             await trio.sleep(_PAUSE)
 
     def close(self) -> None:
@@ -115,16 +119,16 @@ class Child:
         with contextlib.suppress(trio.BrokenResourceError):  # it ended; its exit code says why
             await self._job.send_all(encode_job(job))
 
-    async def _hear(self, decoder: Decoder, context: ToolContext) -> tuple[Kind, bytes] | None:
+    async def _hear(self, decoder: Decoder, context: ToolContext) -> tuple[Kind, str] | None:
         while data := await self._said.receive_some(_READ):
             size = 0
             for kind, message in decoder.receive(data):
-                if kind is not Kind.PROGRESS:
-                    return kind, message
                 try:
+                    if kind is not Kind.PROGRESS:
+                        return kind, message.decode()
                     context.relay(message)
                 except ValueError as error:
-                    raise Malformed("a progress is not JSON") from error
+                    raise Malformed("the message is not what its kind says") from error
                 size += len(message)
             await trio.sleep(size / MAX_PROGRESS_RATE)
         return None
@@ -148,6 +152,16 @@ class Child:
                 if not data:
                     return
                 self._text += data
+
+
+def _is_alive(group: int) -> bool:
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:  # it may end meanwhile
+                state, _, its_group = file.read().rpartition(")")[2].split()[:3]
+                if int(its_group) == group and state not in "ZX":
+                    return True
+    return False
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:

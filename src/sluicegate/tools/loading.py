@@ -67,7 +67,9 @@ def import_file(path: Path) -> ModuleType:
     """Import the Python file at `path` as a module and return it; raises what the file raises."""
     name = f"{FILE_MODULE}{path.stem}"
     loader = SourceFileLoader(name, str(path))
-    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
+    spec = ModuleSpec(name, loader, origin=str(path))
+    spec.has_location = True  # so that it has a __file__
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pickling and annotations look a function's module up there
     loader.exec_module(module)
     return module

@@ -45,23 +45,23 @@ async def perform(job: Job, context: ToolContext) -> str:
     return _content(job.name, said, child.returncode)
 
 
-async def _converse(child: Child, job: Job, context: ToolContext) -> tuple[Kind, bytes] | None:
+async def _converse(child: Child, job: Job, context: ToolContext) -> tuple[Kind, str] | None:
     try:
         return await child.converse(job, context)
     except* Malformed as error:
         raise ResultError(f"The tool {job.name} gave a result that cannot be shown.") from error
 
 
-def _content(name: str, said: tuple[Kind, bytes] | None, returncode: int | None) -> str:
+def _content(name: str, said: tuple[Kind, str] | None, returncode: int | None) -> str:
     match said:
         case None:
             raise ProcessEnded(f"The tool {name} ended unexpectedly ({_how(returncode)}).")
-        case (Kind.CONTENT, data):
-            return data.decode()
-        case (Kind.ERROR, data):
-            raise ToolError(data.decode())
-        case (_, data):
-            raise ProcessFailed(data.decode())
+        case (Kind.CONTENT, words):
+            return words
+        case (Kind.ERROR, words):
+            raise ToolError(words)
+        case (_, words):
+            raise ProcessFailed(words)
 
 
 def _how(returncode: int | None) -> str:
