@@ -20,6 +20,9 @@ import pytest
 
 from sluicegate.cli import parser
 from sluicegate.machine.errors import ErrorCode
+from sluicegate.runtime.options import RunOptions
+from sluicegate.server.options import ServerOptions
+from sluicegate.service.options import ServiceOptions
 from sluicegate.service.problems import STATUS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +31,7 @@ BIN = Path(sys.executable).parent
 URL = "http://127.0.0.1:8000"
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install . && "
 INSTALL_TESTS = "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && "
-RESERVED = {ErrorCode.UNAUTHORIZED, ErrorCode.OVERLOADED, ErrorCode.REPLICA_LOST}
+RESERVED = {ErrorCode.UNAUTHORIZED, ErrorCode.REPLICA_LOST}
 
 pytestmark = pytest.mark.sockets
 
@@ -151,9 +154,9 @@ def test_every_way_to_start_the_service_starts_it(command: str, tmp_path: Path) 
 
 
 def test_the_picture_of_the_stream_is_what_comes_back(served: Served, tmp_path: Path) -> None:
-    [command] = [command for command in commands() if command.startswith("curl")]
+    command = next(command for command in commands() if command.startswith("curl"))
     real = frames(run(here(command, served.url).replace("curl ", "curl -s "), tmp_path))
-    [picture] = [block for block in blocks("") if "data: " in block]
+    [picture] = [block for block in blocks("") if block.startswith("id: ")]
     at = 0
     gap = False
     for frame in frames(picture):
@@ -165,6 +168,13 @@ def test_the_picture_of_the_stream_is_what_comes_back(served: Served, tmp_path: 
         assert gap or found == at, f"left out before {frame}: {real[at:found]}"
         at, gap = found + 1, False
     assert at == len(real)
+
+
+def test_the_key_reads_the_same_run_again(served: Served, tmp_path: Path) -> None:
+    asking, reading = [here(command, served.url) for command in commands() if "my-question-1" in command]
+    first = run(asking.replace("curl ", "curl -s "), tmp_path)
+    assert first.endswith("data: [DONE]\n\n")
+    assert run(reading.replace("curl ", "curl -s "), tmp_path) == first
 
 
 def test_the_terminal_client_answers(served: Served, tmp_path: Path) -> None:
@@ -231,6 +241,20 @@ def test_every_flag_of_serve_stands_here(capsys: pytest.CaptureFixture[str]) -> 
     assert isinstance(parser.parse(["serve"]), argparse.Namespace)
 
 
+def test_every_limit_stands_here_with_its_default() -> None:
+    options = [RunOptions(), ServiceOptions(), ServerOptions()]
+    found = rows("[a-z]+_[a-z_`, ]+")
+    assert len(found) >= 7
+    for names, defaults in found.items():
+        values = dict.fromkeys(names.replace("`", "").split(", "), defaults)
+        if defaults.count(",") == len(values) - 1:
+            values = dict(zip(values, defaults.split(", "), strict=True))
+        for name, default in values.items():
+            number, _, unit = default.partition(" ")
+            [value] = [getattr(room, name) for room in options if hasattr(room, name)]
+            assert value == float(number) * {"": 1, "MiB": 2**20}[unit], name
+
+
 def test_every_link_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)]+)\)", TEXT)
     assert links
@@ -244,7 +268,7 @@ def test_the_nginx_configuration(tmp_path: Path) -> None:
     assert directives["proxy_buffering"] == directives["proxy_cache"] == directives["gzip"] == "off"
     assert directives["proxy_http_version"] == "1.1"
     assert directives["proxy_pass"] == URL
-    assert int(directives["proxy_read_timeout"].removesuffix("s")) > 600
+    assert int(directives["proxy_read_timeout"].removesuffix("s")) > 2 * RunOptions().heartbeat_seconds
     assert block.count("{") == block.count("}") == 1
     if nginx := shutil.which("nginx"):
         config = f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\nserver {{\nlisten 127.0.0.1:8099;\n{block}}}\n}}\n"
