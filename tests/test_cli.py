@@ -20,15 +20,18 @@ import pytest
 import trio
 
 from sluicegate.cli import main
+from sluicegate.cli.chat import show
 from sluicegate.cli.parser import parse
 from sluicegate.cli.settings import apply
-from sluicegate.client import Client
+from sluicegate.client import Client, Transcript
 from sluicegate.machine.errors import ErrorCode
 from sluicegate.providers.script import Call, Cut, Fail, Reply, Say, Stall, Think
 from sluicegate.runtime.options import RunOptions
 from sluicegate.runtime.spool_reader import read_spool
 from sluicegate.service.options import ServiceOptions
+from sluicegate.wire.downstream.native import NativeEncoder
 
+from .client.rig import EPOCH, HI, TALK, Fake, Memory, client_of, frames_of
 from .client.rig import Cut as Lost
 from .client.service_rig import proxied
 from .service.harness import Stack, eventually, stack
@@ -515,6 +518,17 @@ async def test_ctrl_c_while_the_connection_is_lost_stops_the_run_and_keeps_the_c
         await shell.see_prompt()
         first, *_, last = [said.text for said in up.transport.requests[1].messages]
         assert (first, last) == ("first", "second")
+
+
+async def test_a_snapshot_shows_only_what_was_not_shown_before(capsys: pytest.CaptureFixture[str]) -> None:
+    raw = frames_of(TALK)
+    encoder = NativeEncoder(EPOCH)
+    encoder.fold(raw[:-2])
+    for read in range(len(raw) - 2):
+        memory = Memory(Fake([*raw[:read], encoder.gap(read, len(raw) - 2), *raw[-2:]]))
+        async with client_of(memory) as client, client.chat(HI) as stream:
+            assert await show(stream, Transcript())
+        assert capsys.readouterr().out == "Let me see, é😀. It is 42.\n"
 
 
 # --- replay

@@ -123,6 +123,21 @@ def test_a_frame_that_was_given_up_comes_all_the_same() -> None:
     assert count >= 30
 
 
+@pytest.mark.parametrize("read", [0, 1, len(WHOLE)])
+def test_left_at_once_or_later_nothing_stays_open(read: int) -> None:
+    async def one() -> None:
+        memory = Memory(Fake(FRAMES), size=SIZE)
+        async with client_of(memory) as client:
+            for reader in (client.chat(HI), client.chat(HI, on_disconnect="detach"), client.events("r-1")):
+                async with reader as stream:
+                    for _ in range(read):
+                        await anext(stream)
+                assert memory.open == 0
+                assert await read_all(stream) == [], "what is left is over"
+
+    virtually(one)
+
+
 def test_case_64_who_has_given_up_already_sends_nothing() -> None:
     async def one() -> None:
         service = Fake(FRAMES)

@@ -110,7 +110,7 @@ class Conversation:
             async with self._client.chat(
                 self._messages, on_disconnect=self._policy, idempotency_key=key, **self._settings
             ) as stream:
-                return await _show(stream, said)
+                return await show(stream, said)
         except (Refused, Interrupted, httpx2.HTTPError):
             raise
         except BaseException:  # Ctrl-C, or nobody reads what we print
@@ -135,7 +135,8 @@ def _tell_loss(reason: str, _seconds: float) -> None:
     _note(f"\n[connection lost, reconnecting ... ({reason})]")
 
 
-async def _show(stream: Stream, said: Transcript) -> bool:
+async def show(stream: Stream, said: Transcript) -> bool:
+    """Print what comes and add it to `said`; return whether the answer came to its end. Raises what `stream` raises."""
     shown = 0
     async for frame in stream:
         said.add(frame)

@@ -18,7 +18,7 @@ class Link:
     async def read(self) -> list[SseEvent | SseFault]:
         """Return the events that one read completes, possibly none (a heartbeat). Raises Lost at the end.
 
-        Cancelled: the connection is closed, and a further call raises Lost.
+        Lost or cancelled, the connection is closed; a further call raises Lost.
         """
         try:
             return self._decoder.feed(await anext(self._chunks))

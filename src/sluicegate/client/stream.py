@@ -73,7 +73,8 @@ class Stream:
     async def aclose(self) -> None:
         """Disconnect, for good. Does not wait."""
         self._over = True
-        await self._drop()
+        if self._link is not None:
+            await self._link.aclose()
 
     def connect(self, link: Link | None) -> None:
         """Read from `link`, or end if there is None. For the package's own use, as is the constructor."""
@@ -88,7 +89,7 @@ class Stream:
         try:
             self._waiting += await self._link.read()
         except Lost as lost:
-            await self._drop()
+            self._link = None
             if self._policy is OnDisconnect.CANCEL:
                 raise self._interrupted(str(lost)) from lost
             await self._reconnect(lost)
@@ -106,11 +107,6 @@ class Stream:
 
     async def _read_on(self) -> Link | None:
         return await self._calls.read(self.run_id, self._place.id)
-
-    async def _drop(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            await link.aclose()
 
     def _take(self, event: SseEvent | SseFault) -> Frame | None:
         """Return the frame of `event`, None if it has come before."""
