@@ -34,7 +34,7 @@ def test_the_earliest_deadline_is_told_with_its_words(moves: list[tuple[int, str
                 due |= {"step_seconds": now + 20, "first_delta_seconds": now + 3}
                 due.pop("stall_seconds", None)
             case "hear":
-                assert deadlines.hear(now) == now + 5
+                deadlines.hear(now)
                 due.pop("first_delta_seconds", None)
                 due["stall_seconds"] = now + 5
             case "deaf":

@@ -18,15 +18,19 @@ ABANDONED = RunError(ErrorCode.CANCELLED, "The client disconnected and did not c
 
 
 class Deadlines:
-    """When a run is over, whatever else happens. Times are in seconds, on one clock."""
+    """When a run is over, whatever else happens. Times are in seconds, on one clock.
+
+    `heard_at` is when the reply went on last, inf while nothing is expected of the provider or nothing has come yet.
+    Where it is not inf it may be set directly: that is `hear` without its cost.
+    """
 
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._run = math.inf
         self._step = math.inf
-        self._delta = math.inf
+        self._first_delta = math.inf
         self._grace = math.inf
-        self._silent = NO_FIRST_DELTA
+        self.heard_at = math.inf
 
     def begin_run(self, now: float) -> None:
         """The run begins."""
@@ -35,18 +39,18 @@ class Deadlines:
     def begin_step(self, now: float) -> None:
         """A request goes to the provider."""
         self._step = now + self._options.step_seconds
-        self._delta = now + self._options.first_delta_seconds
-        self._silent = NO_FIRST_DELTA
+        self._first_delta = now + self._options.first_delta_seconds
+        self.heard_at = math.inf
 
-    def hear(self, now: float) -> float:
-        """The reply went on, or we read on after a pause of our own within it; return when that is overdue again."""
-        self._delta = now + self._options.stall_seconds
-        self._silent = STALLED
-        return self._delta
+    def hear(self, now: float) -> None:
+        """The reply went on, or we read on after a pause of our own within it."""
+        self._first_delta = math.inf
+        self.heard_at = now
 
     def stop_listening(self) -> None:
         """Nothing is expected of the provider: its reply is over, or we ourselves do not read."""
-        self._delta = math.inf
+        self._first_delta = math.inf
+        self.heard_at = math.inf
 
     def be_left(self, now: float) -> None:
         """The last reader of a detached run left."""
@@ -61,7 +65,8 @@ class Deadlines:
         return min(
             (self._run, RUN_LATE),
             (self._step, STEP_LATE),
-            (self._delta, self._silent),
+            (self._first_delta, NO_FIRST_DELTA),
+            (self.heard_at + self._options.stall_seconds, STALLED),
             (self._grace, ABANDONED),
             key=_due,
         )

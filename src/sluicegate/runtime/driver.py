@@ -111,7 +111,7 @@ class Driver:
         outputs = self.run.receive(happened)
         if outputs:
             self._perform(outputs)
-            self._watch.note_published(trio.current_time())
+            self._watch.note_published()
 
     def cancel(self, error: RunError) -> None:
         """End the run with `error` as its terminal event, at once. Harmless if it has ended."""
@@ -213,7 +213,7 @@ class Driver:
         """Wait for the slowest reader; that is no silence of the provider's."""
         self._watch.stop_listening()
         await self.feed.wait_room()
-        self._watch.hear(trio.current_time())
+        self._watch.hear()
 
     def _is_listening(self, step: int) -> bool:
         return self.run.step == step and self.run.replying
@@ -227,7 +227,7 @@ class Driver:
             outputs += self.run.receive(delta)
         if outputs:  # a provider that only shows that it is there (pings, usage) is none that answers
             self._perform(outputs)
-            self._watch.hear(trio.current_time())
+            self._watch.hear()
         if self._is_listening(step):
             return True
         self._watch.stop_listening()

@@ -50,14 +50,15 @@ class FeedState(StrEnum):
 
 class Feed:
     """One run's log. `room` is how many bytes the slowest attached reader may lag behind before upstream waits;
-    `log_bytes` is how many of the newest are kept. `frames` are those, `base` counts the ones before them; `size` is
-    the bytes of all that were published, `held` what the log takes now.
+    `log_bytes` is how many of the newest are kept. `frames` are those, `base` counts the ones before them, `end` all of
+    them, from 1; `size` is the bytes of all that were published, `held` what the log takes now.
     """
 
     def __init__(self, encoder: Encoder, room: int, log_bytes: int = 4 * 1024 * 1024) -> None:
         self.state = FeedState.OPEN
         self.frames: list[bytes] = []
         self.base = 0
+        self.end = 0
         self.size = 0
         self.readers: list[Reader] = []
         self.epoch = encoder.epoch
@@ -68,11 +69,6 @@ class Feed:
         self._folded = 0
         # A lot, not an event: nothing is made for a wait, and waking costs nothing while nobody waits.
         self._drained = ParkingLot()
-
-    @property
-    def end(self) -> int:
-        """The number of the newest frame; frames count from 1."""
-        return self.base + len(self.frames)
 
     @property
     def held(self) -> int:
@@ -87,6 +83,7 @@ class Feed:
         for event in events:
             for frame in encode(event):
                 self.frames.append(frame)
+                self.end += 1
                 self.size += len(frame)
             if type(event) in _TERMINALS:
                 self.state = FeedState.ENDED
