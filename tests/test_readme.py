@@ -182,10 +182,11 @@ def test_the_terminal_client_answers(served: Served, tmp_path: Path) -> None:
     assert "42" in run(f"{here(command)} --url {served.url}", tmp_path)
 
 
-def test_the_trio_client_prints_the_answer(served: Served, tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(blocks("python")[1].replace(URL, served.url), encoding="utf-8")
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_trio_client_prints_the_answer(served: Served, tmp_path: Path, number: int) -> None:
+    (tmp_path / "main.py").write_text(blocks("python")[number].replace(URL, served.url), encoding="utf-8")
     assert "42" in run(f"{shlex.quote(sys.executable)} -W error main.py", tmp_path)
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 3
 
 
 def test_replay_prints_what_the_stream_came_to(tmp_path: Path) -> None:
