@@ -14,12 +14,12 @@ import h11
 import pytest
 import trio
 import trustme
-from hypercorn.config import Config
 from hypercorn.trio import serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.server import fast_path
+from sluicegate.server.options import SafeConfig, ServerOptions
 
 pytestmark = pytest.mark.sockets
 PIECES = [b"one ", b"x" * 100_000, b"two ", b"y" * 3_000_000, b"three"]
@@ -66,10 +66,12 @@ class Pusher:
 
 
 @asynccontextmanager
-async def serving(app: Pusher, certificate: Path | None = None) -> AsyncIterator[int]:
+async def serving(
+    app: Pusher, certificate: Path | None = None, options: ServerOptions | None = None
+) -> AsyncIterator[int]:
     """Serve `app` by Hypercorn with our classes; give the port."""
     fast_path.install()
-    config = Config()
+    config = SafeConfig(options or ServerOptions())
     config.bind = ["127.0.0.1:0"]
     config.accesslog = None
     config.graceful_timeout = 0.5
@@ -182,13 +184,14 @@ async def test_http_2_goes_the_ordinary_way() -> None:
 
 
 async def test_a_client_that_takes_too_little_is_cut_off(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """And whoever owns the sink hears of it in the same tick as the server."""
-    monkeypatch.setattr(fast_path, "WRITE_SECONDS", 0.2)
-    monkeypatch.setattr(fast_path, "LEAST_RATE", 10**9)
     app = Pusher([b"x" * 1_000_000] * 20)
-    async with serving(app) as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+    async with (
+        serving(app, options=ServerOptions(write_seconds=0.2)) as port,
+        await trio.open_tcp_stream("127.0.0.1", port) as stream,
+    ):
         await stream.send_all(request())
         with trio.fail_after(5):
             await app.left.wait()

@@ -29,7 +29,7 @@ class H2Caller:
     def __init__(
         self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], window: int | None = None
     ) -> None:
-        self._stream = stream
+        self.stream = stream
         self._window = window
         self._head: dict[str, str] | None = None
         self._complete = False
@@ -43,7 +43,7 @@ class H2Caller:
     @property
     def raw(self) -> trio.SocketStream:
         """The plain stream, below TLS if there is any."""
-        return self._stream if isinstance(self._stream, trio.SocketStream) else self._stream.transport_stream
+        return self.stream if isinstance(self.stream, trio.SocketStream) else self.stream.transport_stream
 
     @property
     def run_id(self) -> str:
@@ -87,7 +87,7 @@ class H2Caller:
     async def hear_close(self) -> None:
         """Read until the server closes the connection, in whichever way."""
         try:
-            while await self._stream.receive_some(65536):
+            while await self.stream.receive_some(65536):
                 pass
         except trio.BrokenResourceError:
             pass
@@ -112,10 +112,10 @@ class H2Caller:
     async def flush(self) -> None:
         """Send what the HTTP/2 side has to say."""
         if data := self.http.data_to_send():
-            await self._stream.send_all(data)
+            await self.stream.send_all(data)
 
     async def _hear(self) -> None:
-        data = await self._stream.receive_some(65536)
+        data = await self.stream.receive_some(65536)
         assert data, f"the connection ended early: {bytes(self.heard)!r}"
         for event in self.http.receive_data(bytes(data)):
             if isinstance(event, h2.events.ResponseReceived):

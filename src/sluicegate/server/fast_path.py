@@ -1,13 +1,13 @@
 """Hypercorn's send path shortened, for clear HTTP/1.1. Each override names its cost; TLS keeps the ordinary path.
 
-CPU per token of the stock path, measured with a paced stream: lock and shielded scope of `protocol_send` 75 us, h11's
-framing 18 us, the task hop to whoever sends 40 us. Here: one write of the system, framed by hand.
+CPU per token of the stock path, measured with a paced stream: lock and shielded scope of `protocol_send` 75 us (the
+`writer` has neither), h11's framing 18 us, the task hop to whoever sends 40 us. Here: one write of the system, framed
+by hand.
 
 The application finds the way into its response's socket under SINK in the ASGI state (`runtime.ports.Sink`); it is
 absent where there is none.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import Final, Literal, cast
 
@@ -19,66 +19,15 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
+from . import safety
+from .safety import SafeH11Protocol, SafeTCPServer
+from .writer import GONE, Writer
+
 SINK: Final = "sluicegate.sink"
-WRITE_SECONDS = 30.0  # that a client may take for what one write brought,
-LEAST_RATE = 4096  # and one more for so many bytes of it
-CLOSE_SECONDS = 1.0
 _WRITER: Final = "sluicegate.writer"
-_GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-
-
-class Writer:
-    """The sending half of one connection. Synchronous and in order, so no lock guards a write."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self._kept = bytearray()
-        self._draining = trio.Lock()
-
-    def write(self, data: bytes) -> Literal["accepted", "full"]:
-        """Give the system what it takes now and keep the rest. Raises OSError where the connection is gone."""
-        if not self._kept:
-            try:
-                # The plain socket below Trio's: its own send would be a checkpoint, and waits.
-                sent = self._stream.socket._sock.send(data)  # type: ignore[attr-defined]  # trio is pinned
-            except BlockingIOError:
-                sent = 0
-            if sent == len(data):
-                return "accepted"
-            self._kept += memoryview(data)[sent:]
-        else:
-            self._kept += data
-        return "full"
-
-    async def drain(self) -> None:
-        """Wait until the system has all. A checkpoint; may be cancelled without loss.
-
-        Raises BrokenResourceError where the client takes too little (then the connection is closed), OSError where it
-        is gone.
-        """
-        if not self._kept:
-            await trio.lowlevel.checkpoint()
-            return
-        try:
-            with trio.fail_after(WRITE_SECONDS + len(self._kept) / LEAST_RATE):
-                async with self._draining:
-                    while self._kept:
-                        if self._stream.socket.fileno() < 0:  # closed: Trio would raise ValueError
-                            raise trio.ClosedResourceError
-                        await trio.lowlevel.wait_writable(self._stream.socket)
-                        self._flush()
-        except trio.TooSlowError:
-            await trio.aclose_forcefully(self._stream)
-            raise trio.BrokenResourceError("the client takes too little") from None
-
-    def _flush(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            del self._kept[: self._stream.socket._sock.send(self._kept)]  # type: ignore[attr-defined]  # see write
 
 
 class ResponseSink:
@@ -102,7 +51,7 @@ class ResponseSink:
         """Wait until what was kept is with the system (`runtime.ports.Sink`)."""
         try:
             await self._writer.drain()
-        except _GONE:
+        except GONE:
             raise trio.BrokenResourceError("the client has left") from None
 
     def gone(self) -> None:
@@ -113,8 +62,8 @@ class ResponseSink:
             on_gone()
 
 
-class FastTCPServer(TCPServer):
-    """Sends by a Writer where the stream is a plain socket."""
+class FastTCPServer(SafeTCPServer):
+    """Lends its writer to the responses, where the stream is a plain socket."""
 
     def __init__(
         self,
@@ -122,32 +71,14 @@ class FastTCPServer(TCPServer):
         config: Config,
         context: WorkerContext,
         state: LifespanState,
-        stream: trio.SSLStream[trio.SocketStream],
+        stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream,
     ) -> None:
-        self._writer = Writer(stream) if isinstance(stream, trio.SocketStream) else None
-        if self._writer is not None:
-            state = cast(LifespanState, {**state, _WRITER: self._writer})
         super().__init__(app, config, context, state, stream)
-
-    async def protocol_send(self, event: Event) -> None:
-        """Send without the lock and the shielded scope."""
-        if self._writer is None or type(event) is not RawData:
-            await super().protocol_send(event)
-            return
-        try:
-            self._writer.write(event.data)
-            await self._writer.drain()
-        except _GONE:
-            await self.protocol.handle(Closed())
-
-    async def _close(self) -> None:
-        if self._writer is not None:
-            with trio.move_on_after(CLOSE_SECONDS), contextlib.suppress(*_GONE):
-                await self._writer.drain()
-        await super()._close()
+        if isinstance(stream, trio.SocketStream):
+            self.state = cast(LifespanState, {**state, _WRITER: self.writer})
 
 
-class FastH11Protocol(H11Protocol):
+class FastH11Protocol(SafeH11Protocol):
     """Frames the chunks of a body by hand (h11's state does not change on data) and lends the sink."""
 
     _sink: ResponseSink | None = None
@@ -183,8 +114,11 @@ class FastH11Protocol(H11Protocol):
 
 
 def install() -> None:
-    """Let Hypercorn's Trio worker use these classes. Once for a process; a second time changes nothing."""
-    hypercorn.protocol.H11Protocol = FastH11Protocol  # type: ignore[attr-defined]  # imported there, not exported
+    """Let Hypercorn's Trio worker use these classes, and the safe ones. Once for a process; a second time changes
+    nothing. Raises UnknownHypercorn.
+    """
+    safety.install()
+    hypercorn.protocol.H11Protocol = FastH11Protocol  # type: ignore[attr-defined,assignment]  # not exported
     hypercorn.trio.run.TCPServer = FastTCPServer  # type: ignore[attr-defined]  # the same
 
 

@@ -1,30 +1,25 @@
 """Serve an ASGI application until it is told to stop."""
 
+import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import trio
-from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.typing import ASGIFramework
 
 from ..machine.errors import SluicegateError
 from . import fast_path
+from .options import SafeConfig, ServerOptions
+
+__all__ = ["CannotListen", "ServerOptions", "serve", "signalled"]
+BACKLOG = 1024  # connections that wait to be accepted
 
 
 class CannotListen(SluicegateError):
-    """The address cannot be had; the message names it and the cause."""
-
-
-class ServerOptions(msgspec.Struct, frozen=True):
-    """Where and how to listen. Times in seconds; port 0 lets the system choose."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    keep_alive_seconds: float = 75.0
-    graceful_seconds: float = 1.0
+    """The address or the certificate cannot be had; the message names it and the cause."""
 
 
 async def signalled() -> None:
@@ -42,18 +37,11 @@ async def serve(
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `stopped` returns; then await `drain` (it ends the streams; requests are still taken, to be
-    refused by the application) and close within `graceful_seconds`. Reports the bound addresses as started. Raises CannotListen.
+    refused by the application), close idle connections at once and the others within `graceful_seconds`, whatever
+    their clients do. Reports the bound addresses as started. Raises CannotListen, UnknownHypercorn.
     """
     fast_path.install()
-    config = Config()
-    # Bound here, because Hypercorn would raise from inside its nurseries.
-    config.bind = [f"fd://{_listen(options.host, options.port)}"]
-    config.accesslog = None
-    config.errorlog = "-"
-    config.loglevel = "WARNING"
-    config.include_server_header = False
-    config.keep_alive_timeout = options.keep_alive_seconds
-    config.graceful_timeout = options.graceful_seconds
+    config = _configure(options)
 
     async def stop() -> None:
         await stopped()
@@ -62,10 +50,45 @@ async def serve(
     await hypercorn_serve(app, config, shutdown_trigger=stop, task_status=task_status)
 
 
-def _listen(host: str, port: int) -> int:
-    """Return the file descriptor of a listening socket."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _configure(options: ServerOptions) -> SafeConfig:
+    config = SafeConfig(options)
+    config.certfile, config.keyfile = options.certfile, options.keyfile
+    _check_certificate(config)
+    # Bound here, because Hypercorn would raise from inside its nurseries.
+    config.bind = [f"fd://{_listen(options)}"]
+    config.backlog = BACKLOG
+    config.accesslog = None
+    config.errorlog = "-"
+    config.loglevel = "WARNING"
+    config.include_server_header = False
+    config.ssl_handshake_timeout = options.handshake_seconds
+    config.graceful_timeout = options.graceful_seconds
+    config.h2_max_concurrent_streams = options.max_streams
+    return config
+
+
+def _check_certificate(config: SafeConfig) -> None:
+    certfile, keyfile = config.certfile, config.keyfile
+    if (certfile is None) != (keyfile is None):
+        given, missing = ("certfile", "keyfile") if certfile else ("keyfile", "certfile")
+        raise CannotListen(f"{given} is set but {missing} is not: give both for TLS, or none for clear text")
     try:
-        return socket.create_server((host, port), family=family).detach()
+        config.create_ssl_context()
+    except (OSError, ssl.SSLError) as error:
+        raise CannotListen(f"cannot use certfile {certfile} with keyfile {keyfile}: {error}") from error
+
+
+def _listen(options: ServerOptions) -> int:
+    """Return the file descriptor of a listening socket. What is set here its connections inherit."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        listener = socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        raise CannotListen(f"cannot listen on {host}:{port}: {error}") from error
+        raise CannotListen(f"cannot listen on {options.host}:{options.port}: {error}") from error
+    # Trio sets TCP_NOTSENT_LOWAT (16 KiB) for each connection, which bounds what waits to be sent. What is sent but
+    # not acknowledged may grow to megabytes by itself; SO_SNDBUF bounds both, so a stalled client costs what is set.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer_bytes)
+    # The writer sees only what the system takes; the last of it, still in the send buffer, is the system's to time.
+    with contextlib.suppress(AttributeError):  # not everywhere
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(options.write_seconds * 1000))
+    return listener.detach()
