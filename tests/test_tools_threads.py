@@ -1,6 +1,7 @@
 """Threads of sync tools: bounded, the abandoned ones counted, and a clear answer instead of a wait without end."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -41,7 +42,9 @@ def gate() -> Iterator[Gate]:
 
 
 async def until(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 20  # of real time: threads take no other
     while not condition():
+        assert time.monotonic() < limit
         await trio.lowlevel.checkpoint()
 
 
@@ -82,6 +85,7 @@ def test_who_waits_learns_that_it_is_in_vain(gate: Gate) -> None:
             nursery.start_soon(call, gate, threads, outcomes)
             await until(lambda: threads.waiting)
             clock.jump(TIMEOUT - 1)
+            await until(lambda: len(outcomes) == 2)
         assert trio.current_time() == pytest.approx(TIMEOUT, abs=0.5)
         assert sorted(outcome.content for outcome in outcomes) == ["The tool waits timed out after 5 s.", BUSY]
         assert threads.abandoned == gate.entered == 1
