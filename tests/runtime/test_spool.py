@@ -318,8 +318,14 @@ def test_a_full_disk_ends_nothing_and_is_caught_up_with(
     spool.settle(settlement("c"))
     assert spool.unwritten == 0
     assert settled(tmp_path) == ["before", "a", "b", "c"]
+    run_through(spool, "d")
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    allow = refuse(monkeypatch, "write", errno.ENOSPC)
+    run_through(spool, "e")
+    allow()
     spool.close()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"] * 2
+    assert settled(tmp_path) == ["before", "a", "b", "c", "d", "e"]
 
 
 def test_what_waits_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +336,20 @@ def test_what_waits_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     allow()
     spool.close()
     assert settled(tmp_path) == ["c", "d", "e"]
+
+
+def test_a_run_that_was_given_up_holds_no_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = open_spool(tmp_path, segment_bytes=1, kept_segments=2, unwritten_runs=1)
+    for run_id in "ab":
+        spool.intend(intent(run_id))
+    allow = refuse(monkeypatch, "write", errno.ENOSPC)
+    for run_id in "ab":
+        spool.settle(settlement(run_id))
+    allow()
+    assert spool.lost == 1
+    run_through(spool, *"cde")
+    assert len(segment_numbers(tmp_path)) == 2
+    spool.close()
 
 
 def test_closed_with_entries_unwritten_says_so(

@@ -147,7 +147,6 @@ class Spool:
 
     def _append(self, entry: Entry) -> None:
         # One entry of each run: where the intent could not be written, the settlement takes its place.
-        self._unwritten.pop(entry.run_id, None)
         self._unwritten[entry.run_id] = entry
         self._write()
         while len(self._unwritten) > self._options.unwritten_runs:
