@@ -10,7 +10,6 @@ from pydantic import Field
 from sluicegate.machine.deltas import Finish, FinishReason, ProviderDelta
 from sluicegate.providers.script import Call, Cut, Fail, Pause, Refuse, Reply, Reset, Say, Think
 from sluicegate.providers.scripted import Brain
-from sluicegate.providers.scripted_request import ScriptedRequest
 from sluicegate.runtime.options import RunOptions
 from sluicegate.tools.context import ToolContext
 from sluicegate.tools.decorator import tool
@@ -102,12 +101,10 @@ def scenarios(dialect: str, rate: float = SLOW) -> dict[str, Sequence[Reply]]:
 
 
 def replaying(replies: Sequence[Reply]) -> Brain:
-    """Return a brain that gives every run the same replies, step by step."""
-
-    def brain(request: ScriptedRequest) -> Reply:
-        return replies[sum(said.role == "assistant" for said in request.messages)]
-
-    return brain
+    """Return a brain that gives every run the same replies, step by step; each but the last one must call tools."""
+    calls = [sum(isinstance(action, Call) for action in reply) for reply in replies]
+    steps = {sum(calls[:step]): reply for step, reply in enumerate(replies)}
+    return lambda request: steps[len(request.results)]
 
 
 def frames_in(body: bytes) -> list[bytes]:

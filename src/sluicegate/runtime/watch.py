@@ -81,6 +81,7 @@ class Watch:
 
     def note_published(self) -> None:
         """The feed was not silent."""
+        self._size = self._feed.size
         self._loud_at = self._now()
 
     def _arm(self) -> None:

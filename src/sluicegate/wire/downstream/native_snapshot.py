@@ -8,6 +8,8 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
+from ...machine.text import utf8_len
+
 
 class WordsEntry(msgspec.Struct, tag_field="type"):
     """Words of one kind, all of them."""
@@ -160,7 +162,7 @@ class Snapshot:
         if not self._entries or type(self._entries[-1]) is not kind:
             self._grow(kind(""))
         self._growing[-1][1].append(text)  # calls may have begun before these words, but none behind them
-        self.size += len(text)
+        self.size += utf8_len(text)
 
     def _add_call(self, call: _Call) -> None:
         if call.id not in self._calls:
@@ -170,7 +172,7 @@ class Snapshot:
         entry.name = call.name or entry.name
         entry.fault = call.fault
         pieces.append(call.delta)
-        self.size += len(call.delta)
+        self.size += utf8_len(call.delta)
         if isinstance(call.arguments, msgspec.Raw):
             entry.arguments = self._keep(call.arguments)
             entry.delta = ""
@@ -187,7 +189,7 @@ class Snapshot:
             entry.progress = self._keep(progress.data)
         if result is not None:
             entry.result = ResultEntry(result.content, result.is_error)
-            self.size += len(result.content)
+            self.size += utf8_len(result.content)
 
     def _grow(self, entry: TextEntry | ReasoningEntry | RefusalEntry | CallEntry) -> list[str]:
         pieces: list[str] = []
