@@ -39,11 +39,16 @@ def line(child: "subprocess.Popen[str]") -> str:
 
 
 @contextmanager
-def serving(provider_port: int, errors: int = subprocess.DEVNULL) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """Run `sluicegate serve` with the provider on that port of loopback; yields the process and the service's port."""
+def serving(
+    provider_port: int, errors: int = subprocess.DEVNULL, **settings: float
+) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """Run `sluicegate serve`, with these settings, for the provider on that port of loopback; yields the process and
+    the service's port.
+    """
     env = {**os.environ, "OPENAI_API_KEY": "unused", "OPENAI_BASE_URL": f"http://127.0.0.1:{provider_port}/v1"}
     env.pop("ANTHROPIC_API_KEY", None)
-    with process([*SERVE], env, errors) as service:
+    chosen = [f"--set={name}={value}" for name, value in settings.items()]
+    with process([*SERVE, *chosen], env, errors) as service:
         found = re.search(r"http://127\.0\.0\.1:(\d+)/chat", line(service))
         assert found is not None
         yield service, int(found[1])

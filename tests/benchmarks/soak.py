@@ -34,15 +34,19 @@ MIB: Final = 1024 * 1024
 INTERVAL: Final = 10.0  # seconds between samples, less in a short soak
 SAMPLES: Final = 24  # that there are at least
 WARM_UP: Final = 0.3  # of the time
-LONGEST: Final = 90.0  # seconds that a client may take
+LONGEST: Final = 120.0  # seconds that a client may take
 FIRST: Final = 20  # clients before the service is seen clean
-QUIET: Final = 15.0  # seconds until nothing is left at the end
+FULL: Final = 20  # long replies after which the service keeps as much of ended runs as it may
+QUIET: Final = 30.0  # seconds until nothing is left at the end
 LIMITS: Final = {"memory": (0.05, 8 * MIB), "tasks": (0.1, 10), "threads": (0.1, 2), "descriptors": (0.1, 10)}
 STOP_SECONDS: Final = SERVICE.drain_seconds + 2.0
 
 
 class Sample(NamedTuple):
+    """Seconds since the start, runs that clients are through with, and what there was in the service."""
+
     at: float
+    runs: int
     counts: Counts
 
 
@@ -64,6 +68,8 @@ class Soak:
         async with trio.open_nursery() as nursery:
             for _ in range(FIRST):
                 nursery.start_soon(self._one)
+        for _ in range(FULL):
+            await self._one("fill")
         clean = await self._until_quiet(None)
         began = trio.current_time()
         seconds = self._options.minutes * 60
@@ -73,7 +79,8 @@ class Soak:
             interval = min(INTERVAL, seconds / SAMPLES)
             while trio.current_time() < began + seconds:
                 await trio.sleep(interval)
-                self.samples.append(Sample(trio.current_time() - began, await self.count()))
+                self.samples.append(Sample(trio.current_time() - began, self.seen["runs"], await self.count()))
+                print(msgspec.json.encode(self.samples[-1]).decode(), flush=True)
         left = await self._until_quiet(clean)
         with trio.move_on_after(QUIET):
             while provider.exchanges:  # noqa: ASYNC110  # sockets that close by themselves
@@ -95,9 +102,9 @@ class Soak:
         while trio.current_time() < until:
             await self._one()
 
-    async def _one(self) -> None:
+    async def _one(self, role: str = "") -> None:
         number, self._next = self._next, self._next + 1
-        client = Client(self._port, number, self._options.seed, self._options.http2, self.seen)
+        client = Client(self._port, number, self._options.seed, self._options.http2, self.seen, role)
         try:
             with trio.fail_after(LONGEST):
                 await client.run()

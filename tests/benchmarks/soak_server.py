@@ -28,11 +28,11 @@ from sluicegate.tools import Registry, ToolError, tool
 from tests.benchmarks.processes import resident
 
 RUN = RunOptions(
-    first_delta_seconds=5.0,
-    stall_seconds=5.0,
-    step_seconds=50.0,
-    run_seconds=60.0,
-    grace_seconds=5.0,
+    first_delta_seconds=15.0,
+    stall_seconds=15.0,
+    step_seconds=80.0,
+    run_seconds=90.0,
+    grace_seconds=15.0,
     heartbeat_seconds=1.0,
     kept_runs=1000,
     kept_bytes=16 * 1024 * 1024,

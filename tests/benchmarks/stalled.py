@@ -1,11 +1,12 @@
 """Readers that stop reading: `python -m tests.benchmarks.stalled [--readers 500] [--rounds 3] [--write]`.
 
-A real `sluicegate serve` with its default options; here its provider, which sends 2 MB replies as fast as they are
-taken, and its clients. In each round the first token of new clients is timed, then so many readers stop reading behind
-the head of their response, then the first token of new clients is timed again. In the last round the readers asked for
-`detach`: they wait until they are cut off, come back with `Last-Event-ID`, and must get every byte. Fails if a reader
-costs more memory than its bound, if new clients wait more than twice as long, or if a byte is missing. `--write` puts
-the figures into specs/reliability.md.
+A real `sluicegate serve` with its default options, but that it keeps all runs that ended: these go on to their end
+while their readers are away. Here its provider, which sends 2 MiB replies as fast as they are taken, and its clients.
+In each round the first token of new clients is timed, then so many readers stop reading behind the head of their
+response, then the first token of new clients is timed again. In the last round the readers asked for `detach`: they
+wait until they are cut off, come back with `Last-Event-ID`, and must get every byte. Fails if a reader costs more
+memory than its bound, if new clients wait more than twice as long, or if a byte is missing. `--write` puts the figures
+into specs/reliability.md.
 """
 
 import argparse
@@ -32,6 +33,8 @@ SLOWER: Final = 2.0  # times that new clients may wait beside stalled readers
 LATE: Final = 5.0  # seconds that the cut may be late by on a busy machine
 AT_ONCE: Final = 50  # readers that come at the same time
 PAGE_SIZE: Final = 4096
+KEPT_RUNS: Final = 10_000
+KEPT_BYTES: Final = 4 * KIB * KIB * KIB
 
 
 class Round(NamedTuple):
@@ -56,10 +59,10 @@ class Bench:
     async def run(self) -> None:
         """Measure; raises Broken if what a reader gets is not the run's log."""
         await self._probe()
-        base, kernel = resident(self._pid), kernel_memory()
         for number in range(self._options.rounds):
             calm = await self._probe()
             self.stalled = Stalled(self._port)
+            base, kernel = resident(self._pid), kernel_memory()
             last = number == self._options.rounds - 1
             async with trio.open_nursery() as nursery:
                 await self._stall(nursery, last)
@@ -125,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     async def run() -> Bench:
         async with running_provider() as provider:
-            with serving(provider.port) as (service, port):
+            with serving(provider.port, kept_runs=KEPT_RUNS, kept_bytes=KEPT_BYTES) as (service, port):
                 bench = Bench(options, provider, service.pid, port)
                 await bench.run()
         return bench

@@ -24,6 +24,7 @@ from sluicegate.providers.scripted import Brain, ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest, decode_request
 from sluicegate.providers.sdk import SdkProvider, UpstreamOptions
 from sluicegate.runtime.driver import Driver
+from sluicegate.runtime.ledger import Ledger
 from sluicegate.runtime.options import RunOptions
 from sluicegate.server.serve import ServerOptions, serve
 from sluicegate.service.app import Service
@@ -325,12 +326,13 @@ async def stack(
     options: ServiceOptions | None = None,
     pieces: int = 0,
     retries: int = 0,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[Stack]:
     """A service whose provider is `brain`, up and running; at the end nothing of it may be left over."""
     transport = ScriptedTransport(brain, pieces=pieces)
     provider = provider_of(dialect, UpstreamOptions(max_retries=retries), transport, "k", "http://scripted.invalid")
     models = Models({"scripted": ready(provider)}, "scripted", "scripted-demo")
-    service = Service(models, tools, run, options)
+    service = Service(models, tools, run, options, ledger=ledger)
     app = service.app()
     async with trio.open_nursery() as nursery:
         found = Stack(service, transport, nursery, app)
