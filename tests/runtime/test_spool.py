@@ -266,6 +266,18 @@ def test_no_segment_with_an_open_intent_is_deleted(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_the_next_process_goes_on_in_the_newest_segment_and_deletes_what_the_last_one_kept(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, segment_bytes=1, kept_segments=9)
+    run_through(spool, *"abcd")
+    spool.close()
+    spool = open_spool(tmp_path, kept_segments=3)
+    assert segment_numbers(tmp_path) == [6, 7, 8]
+    run_through(spool, "e")
+    spool.close()
+    assert segment_numbers(tmp_path) == [6, 7, 8]
+    assert settled(tmp_path) == ["c", "d", "e"]
+
+
 def test_without_a_new_segment_the_old_one_grows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -326,6 +338,28 @@ def test_a_full_disk_ends_nothing_and_is_caught_up_with(
     spool.close()
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"] * 2
     assert settled(tmp_path) == ["before", "a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_an_entry_that_is_taken_in_parts_is_written_once(
+    missing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the disk is full before its last newline."""
+    spool = open_spool(tmp_path)
+    write = os.write
+
+    def take_a_third(descriptor: int, data: memoryview) -> int:
+        if len(data) == missing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[: max(1, min(len(data) // 3, len(data) - missing))])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", take_a_third)
+        run_through(spool, "a")
+    assert (spool.unwritten, spool.failures) == (0, 0)
+    run_through(spool, "b")
+    spool.close()
+    assert audit_spool(tmp_path) == SpoolAudit(2, 2, 0, 0, 0, 0)
 
 
 def test_what_waits_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,13 +28,14 @@ class SpoolOptions(msgspec.Struct, frozen=True):
     """Where usage is kept, and how much of it. Sizes in bytes.
 
     A segment that holds `segment_bytes` or more is closed and a new one begun; the last `kept_segments` stay, and older
-    ones with open intents. What cannot be written is kept in memory for at most `unwritten_runs` runs; past that the
-    oldest is lost.
+    ones with open intents. A run takes some 400 bytes, and a process that starts reads all of them: the defaults keep
+    about 170,000 runs, which takes a second or two. What cannot be written is kept in memory for at most
+    `unwritten_runs` runs; past that the oldest is lost.
     """
 
     directory: Path
-    segment_bytes: int = 16 * 1024 * 1024
-    kept_segments: int = 16
+    segment_bytes: int = 8 * 1024 * 1024
+    kept_segments: int = 8
     unwritten_runs: int = 10_000
 
     def __post_init__(self) -> None:
