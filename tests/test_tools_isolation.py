@@ -211,10 +211,14 @@ async def test_places_are_bounded_and_waiting_for_one_is_within_the_timeout() ->
         assert len(processes.children()) == before + 1
         outcome = await outcome_of(isolated_tools.nothing, timeout=0.05)
         assert outcome.content == "The tool nothing timed out after 0.05 s."
-        with trio.move_on_after(0.05) as scope:
-            await outcome_of(isolated_tools.nothing)
-        assert scope.cancelled_caught
-        assert len(processes.children()) == before + 1
+        with trio.fail_after(20):
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(outcome_of, isolated_tools.nothing)
+                while not limiter.statistics().tasks_waiting:
+                    await trio.lowlevel.checkpoint()
+                assert len(processes.children()) == before + 1
+                waiting.cancel_scope.cancel()
+        assert limiter.statistics().tasks_waiting == 0
         nursery.cancel_scope.cancel()
     assert await outcome_of(isolated_tools.nothing) == ToolOutcome("null")
 

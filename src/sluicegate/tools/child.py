@@ -111,8 +111,8 @@ class Child:
                 pass
         try:
             os.killpg(group, 0)
-        except ProcessLookupError:
-            return False
+        except OSError as error:
+            return not isinstance(error, ProcessLookupError)  # it may be one that we are not permitted to touch
         return True
 
     async def _give(self, job: Job) -> None:
@@ -142,8 +142,7 @@ class Child:
     async def _watch(self, hearing: trio.CancelScope, ended: trio.Event) -> None:
         await trio.lowlevel.wait_readable(self._pidfd)
         ended.set()
-        self.kill()  # what it left behind may hold the pipes
-        hearing.deadline = trio.current_time() + _LAST_WORDS
+        hearing.deadline = trio.current_time() + _LAST_WORDS  # what it left behind may hold the pipe open
 
     def _take_last_printed(self) -> None:
         with contextlib.suppress(BlockingIOError):
