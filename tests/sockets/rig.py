@@ -19,7 +19,8 @@ from sluicegate.service.app import Service
 from sluicegate.service.options import ServiceOptions
 from sluicegate.tools.decorator import tool
 from sluicegate.tools.registry import Registry
-from tests.sockets.caller import Caller, calling
+from tests.sockets.caller import calling
+from tests.sockets.protocols import AnyCaller
 from tests.sockets.upstream import Plan, Upstream, running_upstream
 
 BOUND = 2.0  # seconds within which every trace of a run has to be gone
@@ -93,7 +94,7 @@ class Rig:
         self.issued.append(secrets.token_hex(8))
         return self.issued[-1]
 
-    async def ask(self, caller: Caller, plan: Plan, sent: float = 1.0) -> None:
+    async def ask(self, caller: AnyCaller, plan: Plan, sent: float = 1.0) -> None:
         """Send the question of `plan`, or only the part `sent` of its body."""
         self.workshop.wanted[plan.drop] = plan.tools
         await caller.chat(plan, sent)

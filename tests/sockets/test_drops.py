@@ -11,8 +11,8 @@ from typing import get_args
 import pytest
 import trio
 
-from tests.sockets.caller import HOWS, Caller, calling
 from tests.sockets.log import LEFT, check_log, data_of
+from tests.sockets.protocols import PROTOCOLS, WAYS, AnyCaller, Protocol, calling_over, leave
 from tests.sockets.rig import BOUND, Rig, running_rig
 from tests.sockets.upstream import HEAD, Ended, Phase, Plan
 
@@ -28,9 +28,10 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 class Moment:
     """One drop: the plan for the provider, when the client leaves and how. All drawn from the seed."""
 
-    def __init__(self, drop: int, phase: Phase) -> None:
+    def __init__(self, drop: int, phase: Phase, protocol: Protocol) -> None:
         draw = random.Random(f"{phase}/{drop}")
-        self.how = draw.choice(HOWS)
+        self.protocol = protocol
+        self.how = draw.choice(WAYS[protocol])
         self.bytes = draw.randint(1, 150)
         self.when = draw.randrange(3)
         match phase:
@@ -46,7 +47,7 @@ class Moment:
             case "between":
                 self.plan = Plan(drop, phase, tools=draw.randint(1, 2), head=draw.choice((0, 20, len(HEAD))))
 
-    async def wait(self, rig: Rig, caller: Caller) -> None:
+    async def wait(self, rig: Rig, caller: AnyCaller) -> None:
         """Wait until the client shall leave."""
         drop = self.plan.drop
         match self.plan.phase:
@@ -68,13 +69,13 @@ class Moment:
 async def drop_one(rig: Rig, moment: Moment, seen: Counter[str]) -> None:
     """Ask, leave, and check what this run had open: its requests at the provider and its tools."""
     drop = moment.plan.drop
-    async with calling(rig.port) as caller:
+    async with calling_over(moment.protocol, rig.port) as caller:
         await rig.ask(caller, moment.plan)
         with trio.fail_after(WAIT):
             await moment.wait(rig, caller)
         left_at = trio.current_time()
         with trio.fail_after(BOUND):
-            await caller.leave(moment.how)
+            await leave(caller, moment.how)
     with trio.fail_after(BOUND):
         for exchange in rig.upstream.exchanges[drop]:
             await exchange.over.wait()
@@ -98,13 +99,16 @@ async def drop_many(rig: Rig, count: int, one: Callable[[int], Awaitable[None]],
     return ids
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_client_that_leaves_takes_its_run_with_it(phase: Phase, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_client_that_leaves_takes_its_run_with_it(
+    phase: Phase, protocol: Protocol, capfd: pytest.CaptureFixture[str]
+) -> None:
     seen: Counter[str] = Counter()
     async with running_rig() as rig:
 
         async def one(drop: int) -> None:
-            await drop_one(rig, Moment(drop, phase), seen)
+            await drop_one(rig, Moment(drop, phase, protocol), seen)
 
         ids = await drop_many(rig, DROPS, one)
         assert len(ids) == DROPS
@@ -112,7 +116,8 @@ async def test_a_client_that_leaves_takes_its_run_with_it(phase: Phase, capfd: p
         for run_id in ids:
             check_log(data_of(rig.frames(run_id)), LEFT)
     assert rig.upstream.tokens == tokens
-    assert min(seen[how] for how in HOWS) >= DROPS / 5
+    ways = WAYS[protocol]
+    assert min(seen[how] for how in ways) >= DROPS / len(ways) / 2
     floors = {"silent": DROPS, "text": DROPS, "tool": DROPS / 4, "between": DROPS / 4}
     assert seen["provider saw the close"] >= floors[phase]
     if phase == "tool":
@@ -120,19 +125,20 @@ async def test_a_client_that_leaves_takes_its_run_with_it(phase: Phase, capfd: p
     assert capfd.readouterr().err == ""
 
 
-async def test_a_client_that_leaves_while_it_asks(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_client_that_leaves_while_it_asks(protocol: Protocol, capfd: pytest.CaptureFixture[str]) -> None:
     """In the middle of the request's body, or some steps of the scheduler behind it, wherever the run is by then."""
     async with running_rig() as rig:
 
         async def one(drop: int) -> None:
             draw = random.Random(f"early/{drop}")
             plan = Plan(drop, draw.choice(PHASES))
-            async with calling(rig.port) as caller:
+            async with calling_over(protocol, rig.port) as caller:
                 await rig.ask(caller, plan, sent=draw.choice((draw.random(), 1, 1, 1)))
                 for _ in range(draw.randrange(40)):
                     await trio.lowlevel.checkpoint()
                 with trio.fail_after(BOUND):
-                    await caller.leave(draw.choice(HOWS))
+                    await leave(caller, draw.choice(WAYS[protocol]))
 
         ids = await drop_many(rig, EARLY, one)
         for run_id in ids:

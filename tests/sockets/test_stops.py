@@ -12,15 +12,15 @@ import msgspec
 import pytest
 import trio
 
-from tests.sockets.caller import Caller, calling
 from tests.sockets.log import STOPPED, check_log, data_of
+from tests.sockets.protocols import PROTOCOLS, AnyCaller, Protocol, calling_over
 from tests.sockets.rig import BOUND, Rig, running_rig
 from tests.sockets.test_drops import WAIT, Moment, drop_many
 from tests.sockets.upstream import Phase, Plan
 
 pytestmark = [pytest.mark.sockets, pytest.mark.alone]
 
-STOPS = 50  # in each phase
+STOPS = 200  # in each phase
 HELD = 40  # stops while the response's status still waits for the provider
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -30,13 +30,13 @@ async def stop_one(rig: Rig, moment: Moment, seen: Counter[str]) -> None:
     drop = moment.plan.drop
     draw = random.Random(f"stop/{drop}")
     async with AsyncExitStack() as stack:
-        caller = await stack.enter_async_context(calling(rig.port))
-        readers = [caller]
+        caller = await stack.enter_async_context(calling_over(moment.protocol, rig.port))
+        readers: list[AnyCaller] = [caller]
         with trio.fail_after(WAIT):
             await rig.ask(caller, moment.plan)
             await caller.hear_head()
             if draw.random() < 0.5:
-                other = await stack.enter_async_context(calling(rig.port))
+                other = await stack.enter_async_context(calling_over(moment.protocol, rig.port))
                 await other.ask("GET", f"/runs/{caller.run_id}/events")
                 await other.hear(1)
                 readers.append(other)
@@ -51,7 +51,7 @@ async def stop_one(rig: Rig, moment: Moment, seen: Counter[str]) -> None:
     seen["readers"] += len(readers)
 
 
-async def check_reader(rig: Rig, reader: Caller, run_id: str) -> None:
+async def check_reader(rig: Rig, reader: AnyCaller, run_id: str) -> None:
     """The response ends properly, with the whole log of the run."""
     answer = await reader.hear_all()
     assert answer.status == 200
@@ -59,13 +59,16 @@ async def check_reader(rig: Rig, reader: Caller, run_id: str) -> None:
     check_log(answer.data, STOPPED)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_stop_ends_the_run_and_tells_its_readers(phase: Phase, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_stop_ends_the_run_and_tells_its_readers(
+    phase: Phase, protocol: Protocol, capfd: pytest.CaptureFixture[str]
+) -> None:
     seen: Counter[str] = Counter()
     async with running_rig(hold_seconds=0) as rig:
 
         async def one(drop: int) -> None:
-            await stop_one(rig, Moment(drop, phase), seen)
+            await stop_one(rig, Moment(drop, phase, protocol), seen)
 
         ids = await drop_many(rig, STOPS, one)
         assert len(ids) == STOPS
@@ -77,12 +80,13 @@ async def test_a_stop_ends_the_run_and_tells_its_readers(phase: Phase, capfd: py
     assert capfd.readouterr().err == ""
 
 
-async def test_a_stop_before_the_response_has_begun_is_a_status() -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_stop_before_the_response_has_begun_is_a_status(protocol: Protocol) -> None:
     """Before the first byte an error is a true HTTP status, so a stop is one too."""
     async with running_rig() as rig:
 
         async def one(drop: int) -> None:
-            async with calling(rig.port) as caller:
+            async with calling_over(protocol, rig.port) as caller:
                 with trio.fail_after(WAIT):
                     await rig.ask(caller, Plan(drop, "silent"))
                     await rig.upstream.asked[drop, 1].wait()
