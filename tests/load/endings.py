@@ -172,7 +172,7 @@ class Player:
             exchange = await self._reach(script, on_disconnect="detach")
             driver = self._stack.driver(exchange)
             await exchange.leave()
-            while driver.run.terminal is None:
+            while driver.run.terminal is None:  # noqa: ASYNC110  # a reader that waited would be a reader
                 await trio.sleep(self._options.grace_seconds / 4)
             await self._check_tail(exchange, ABANDONED.message)
 
