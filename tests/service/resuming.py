@@ -7,7 +7,7 @@ import msgspec
 import trio
 from pydantic import Field
 
-from sluicegate.machine.deltas import Finish, FinishReason, ProviderDelta
+from sluicegate.machine.deltas import CallDelta, Finish, FinishReason, ProviderDelta
 from sluicegate.providers.script import Call, Cut, Fail, Pause, Refuse, Reply, Reset, Say, Think
 from sluicegate.providers.scripted import Brain
 from sluicegate.runtime.options import RunOptions
@@ -102,7 +102,10 @@ def scenarios(dialect: str, rate: float = SLOW) -> dict[str, Sequence[Reply]]:
 
 def replaying(replies: Sequence[Reply]) -> Brain:
     """Return a brain that gives every run the same replies, step by step; each but the last one must call tools."""
-    calls = [sum(isinstance(action, Call) for action in reply) for reply in replies]
+    calls = [
+        sum(isinstance(action, Call) or (isinstance(action, CallDelta) and action.name != "") for action in reply)
+        for reply in replies
+    ]
     steps = {sum(calls[:step]): reply for step, reply in enumerate(replies)}
     return lambda request: steps[len(request.results)]
 

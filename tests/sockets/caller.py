@@ -2,8 +2,9 @@
 
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import h11
@@ -12,6 +13,7 @@ import trio
 
 How = Literal["fin", "rst", "half"]
 HOWS: tuple[How, ...] = ("fin", "rst", "half")
+NONE: Mapping[str, str] = MappingProxyType({})
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
@@ -43,9 +45,12 @@ class Caller:
         assert self._head is not None
         return dict(self._head.headers)[b"run-id"].decode()
 
-    async def ask(self, method: str, target: str, body: bytes = b"", sent: float = 1.0) -> None:
-        """Send a request, of its body only the part `sent`."""
+    async def ask(
+        self, method: str, target: str, body: bytes = b"", sent: float = 1.0, more: Mapping[str, str] = NONE
+    ) -> None:
+        """Send a request with `more` headers, of its body only the part `sent`."""
         headers = [("Host", "x"), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        headers += more.items()
         head = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
         for event in (h11.Data(data=body), h11.EndOfMessage()):
             self._http.send(event)

@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ import h2.settings
 import msgspec
 import trio
 
-from tests.sockets.caller import RESET, Answer
+from tests.sockets.caller import NONE, RESET, Answer
 
 H2How = Literal["fin", "rst", "half", "cancel", "goaway"]
 H2_HOWS: tuple[H2How, ...] = get_args(H2How)
@@ -50,10 +50,15 @@ class H2Caller:
         assert self._head is not None
         return self._head["run-id"]
 
-    async def ask(self, method: str, target: str, body: bytes = b"", sent: float = 1.0) -> None:
-        """Send a request, of its body (which must fit the first window and frame) only the part `sent`."""
+    async def ask(
+        self, method: str, target: str, body: bytes = b"", sent: float = 1.0, more: Mapping[str, str] = NONE
+    ) -> None:
+        """Send a request with `more` headers, of its body (which must fit the first window and frame) only the part
+        `sent`.
+        """
         fields = [(":method", method), (":path", target), (":scheme", "http"), (":authority", "x")]
         fields += [("content-type", "application/json"), ("content-length", str(len(body)))]
+        fields += more.items()
         self.http.send_headers(STREAM, fields, end_stream=not body)
         if body:
             self.http.send_data(STREAM, body[: int(sent * len(body))], end_stream=sent == 1.0)
