@@ -64,6 +64,11 @@ def prints(text: str) -> str:
     return "printed"
 
 
+def closes_its_output() -> str:
+    sys.stdout.close()
+    return "done"
+
+
 def environment(context: ToolContext) -> Any:
     """What a process should not have more than it needs: open descriptors, and who leads its group and session."""
     inherited = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))

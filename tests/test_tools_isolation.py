@@ -66,6 +66,7 @@ async def test_calling_it_is_calling_the_plain_function_here() -> None:
         (isolated_tools.nothing, "null"),
         (isolated_tools.standard_input, ""),
         (isolated_tools.reports, "done"),
+        (isolated_tools.closes_its_output, "done"),
     ],
 )
 async def test_results(function: Callable[..., Any], content: str) -> None:
@@ -173,7 +174,8 @@ async def test_a_flood_of_progress_is_held_back() -> None:
     assert size <= MAX_PROGRESS_RATE * (begun[-1] - begun[0]) + 2 * 65_536
 
 
-async def test_what_it_prints_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_it_prints_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     caplog.set_level(logging.INFO)
     await outcome_of(isolated_tools.prints, '{"text": "one\\ntwo \\u001b[1m\\u0000"}')
     start = "tool prints in run the run printed: "

@@ -30,15 +30,15 @@ def main(out: int) -> NoReturn:
     """Run the job on standard input and write messages to the descriptor `out`; ends the process."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this and not the service
-    os.set_inheritable(out, False)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     job = read_job(_read)
     _die_with_the_service()
     if job.memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (job.memory_bytes, job.memory_bytes))
     kind, words = _outcome(job, out)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # the tool may have closed or replaced it
+            stream.flush()
     _write(out, kind, encodable(words, max_bytes(kind, job.max_result_bytes)).encode())
     os._exit(0)  # nothing of the tool, no thread and no exit handler, may keep the process
 
