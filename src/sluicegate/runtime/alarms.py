@@ -39,6 +39,7 @@ class Alarms:
         self._heap: list[tuple[float, int, Alarm]] = []
         self._numbers = count()
         self._sleep = trio.CancelScope()
+        self._all = trio.CancelScope()
         nursery.start_soon(self._watch, name="alarms")
 
     def alarm(self, ring: Callable[[float], float]) -> Alarm:
@@ -51,18 +52,26 @@ class Alarms:
         if alarm.due < self._sleep.deadline:
             self._sleep.deadline = alarm.due
 
+    def close(self) -> None:
+        """End the task: nothing rings any more."""
+        self._all.cancel()
+
     async def _watch(self) -> None:
         heap = self._heap
-        while True:
-            self._sleep = trio.CancelScope(deadline=heap[0][0] if heap else math.inf)
-            with self._sleep:
-                await trio.sleep_forever()
-            now = trio.current_time()
-            while heap and heap[0][0] <= now:
-                due, _, alarm = heapq.heappop(heap)
-                if due == alarm.due:  # else it was set earlier, and has rung, or was dropped
-                    alarm.due = math.inf
-                    alarm.by(alarm.ring(now))
+        with self._all:
+            while True:
+                self._sleep = trio.CancelScope(deadline=heap[0][0] if heap else math.inf)
+                with self._sleep:
+                    await trio.sleep_forever()
+                self._ring(trio.current_time())
+
+    def _ring(self, now: float) -> None:
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            due, _, alarm = heapq.heappop(heap)
+            if due == alarm.due:  # else it was set earlier, and has rung, or was dropped
+                alarm.due = math.inf
+                alarm.by(alarm.ring(now))
 
 
 def _never(_now: float) -> float:

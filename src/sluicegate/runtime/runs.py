@@ -91,6 +91,10 @@ class Runs:
         for driver in list(self._live.values()):
             driver.cancel(error)
 
+    def close(self) -> None:
+        """No deadline, heartbeat or age is watched any more; live runs go on until their nursery ends."""
+        self._alarms.close()
+
     async def wait_none(self) -> None:
         """Wait until no run is live. A checkpoint only if it has to wait."""
         while self._live:

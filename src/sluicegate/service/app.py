@@ -141,6 +141,7 @@ class Service:
 
     async def _close(self) -> None:
         self.stop_runs()
+        self.runs.close()
         await self.models.aclose()
 
     async def _body(self) -> bytes:
