@@ -6,15 +6,28 @@ import pytest
 import trio
 import trio.testing
 
-from sluicegate.machine.deltas import CallDelta, CallEnd
+from sluicegate.machine.deltas import CallDelta, CallEnd, Finish, FinishReason
 from sluicegate.machine.events import PartEnded, PartStarted, RunDone, RunFailed
-from sluicegate.providers.script import Call, Pause, Reply, Say, Stall, Status, Think, Unreachable
+from sluicegate.providers.script import Call, Cut, Pause, Reply, Reset, Say, Stall, Status, Think, Unreachable
 from sluicegate.runtime.driver import LEFT
 from sluicegate.runtime.ledger import MemoryLedger, Source
 from sluicegate.runtime.options import RunOptions
 from sluicegate.service.options import ServiceOptions
 
-from .harness import DIALECTS, DONE, JSON, LINKS, MemoryExchange, Stack, eventually, over, read_frames, stack, virtually
+from .harness import (
+    DIALECTS,
+    DONE,
+    JSON,
+    LINKS,
+    MemoryExchange,
+    Stack,
+    eventually,
+    over,
+    read_frames,
+    stack,
+    text_of,
+    virtually,
+)
 from .resuming import PATIENT, data_of, detached, digging, events, frames_in, hear, replaying, scenarios
 from .test_gap import Recorded
 
@@ -250,5 +263,17 @@ def test_a_drop_during_the_hold_under_detach_loses_nothing(name: str) -> None:
             await first.leave()
             await up.service.runs.wait_none()
             assert (await up.get("k")).body == b"".join(driver.feed.frames)
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("end", [Reset(), Cut()])
+def test_a_connection_that_breaks_behind_its_calls_is_not_waited_for(end: Reset | Cut) -> None:
+    """The reply is whole without its last bytes: what its tools then take is no silence of the provider's."""
+
+    async def main() -> None:
+        calls: Reply = [Call("dig", {"seconds": 20}), Finish(FinishReason.TOOL_CALLS, "tool_calls"), end]
+        async with stack([calls, [Say("Done.")]], tools=digging, run=RunOptions(stall_seconds=10)) as up:
+            assert text_of((await up.ask()).frames) == "Done."
 
     virtually(main)

@@ -246,3 +246,34 @@ def test_a_stopped_run_keeps_its_key() -> None:
             assert len(up.transport.requests) == 1
 
     virtually(main)
+
+
+def test_who_resumes_by_the_key_is_told_by_frames_and_not_by_a_status() -> None:
+    """The provider's first word is an error, long after the head: whoever has frames gets those behind them."""
+
+    async def main() -> None:
+        async with stack([[Pause(5), Status(500)]], run=PATIENT) as up:
+            first = await post(up, "k", on_disconnect="detach")
+            has = await hear(first, 2)
+            driver = up.driver(first)
+            await first.leave()
+            cursor = cursor_of(frames_in(has)[-1])
+            for _ in range(2):
+                answer = await (await post(up, "k", on_disconnect="detach", cursor=cursor)).answer()
+                assert answer.status == 200
+                assert has + answer.body == b"".join(driver.feed.frames)
+            assert len(up.transport.requests) == 1
+
+    virtually(main)
+
+
+def test_nothing_is_remembered_of_a_key_whose_run_is_forgotten() -> None:
+    async def main() -> None:
+        async with stack(lambda _: [Say("Hello.")], run=RunOptions(kept_runs=2)) as up:
+            for number in range(50):
+                await (await post(up, f"k{number}")).answer()
+                await up.service.runs.wait_none()
+            sizes = {name: len(found) for name, found in vars(up.service.runs).items() if isinstance(found, dict)}
+            assert max(sizes.values()) == 2, sizes
+
+    virtually(main)

@@ -208,6 +208,7 @@ class Driver:
         except ProviderError as failure:
             if self._is_listening(wanted.step):
                 self.tell(UpstreamFailed(failure.error))
+            self._watch.stop_listening()  # broken off behind its last word, the reply is whole, and its tools run
 
     async def _wait_room(self) -> None:
         """Wait for the slowest reader; that is no silence of the provider's."""
