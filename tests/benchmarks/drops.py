@@ -1,5 +1,7 @@
 """From a client's close to the upstream's: `python -m tests.benchmarks.drops --streams 64 --rate 10 --drops 1000`.
 
+With `--http2` the clients speak HTTP/2.
+
 Three processes on loopback: a provider that paces tokens, `sluicegate serve`, and the clients here. So many streams
 are kept open; one of them, drawn at random, is dropped and replaced. Both ends are timed with CLOCK_MONOTONIC.
 """
@@ -9,18 +11,17 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import trio
 
 from sluicegate.machine.deltas import Started, TextDelta
 from sluicegate.wire.downstream.openai_chat import ChatEncoder
+from tests.benchmarks.links import Http1Link, Http2Link, Link, Lost
+from tests.benchmarks.processes import line, process, serving
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 PATIENCE = 10.0  # seconds until a drop that the provider has not seen counts as lost
@@ -33,21 +34,16 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="tokens per second of each stream")
     parser.add_argument("--drops", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--http2", action="store_true", help="the clients speak HTTP/2")
     parser.add_argument("--provider", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.provider:
         trio.run(_provide, 1 / options.rate)
         return 0
     me = [sys.executable, "-m", "tests.benchmarks.drops", "--provider", "--rate", str(options.rate)]
-    with _process(me, os.environ) as provider:
-        port = int(_line(provider))
-        env = {**os.environ, "OPENAI_API_KEY": "unused", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-        command = [sys.executable, "-c", "import sys; from sluicegate.cli import main; sys.exit(main())"]
-        with _process([*command, "serve", "--port", "0"], env) as service:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)/chat", _line(service))
-            assert found is not None
-            clients = Clients(int(found[1]), random.Random(options.seed))
-            trio.run(clients.run, options.streams, options.drops, provider)
+    with process(me) as provider, serving(int(line(provider))) as (_, port):
+        clients = Clients(port, random.Random(options.seed), options.http2)
+        trio.run(clients.run, options.streams, options.drops, provider)
     return _report(clients, options)
 
 
@@ -59,44 +55,30 @@ def _report(clients: "Clients", options: argparse.Namespace) -> int:
         return round(took[min(len(took) - 1, int(share * len(took)))], 2)
 
     figures = {
+        "http": 2 if options.http2 else 1.1,
         "streams": options.streams, "rate": options.rate, "drops": len(took), "lost": lost,
         "p50_ms": at(0.5), "p90_ms": at(0.9), "p99_ms": at(0.99), "max_ms": at(1.0),
         "load": os.getloadavg()[0],
     }  # fmt: skip
     print(json.dumps(figures))
     print(
-        f"{len(took)} drops at {options.streams} streams of {options.rate:g} tokens/s: close of the client to close of "
+        f"{len(took)} drops over HTTP/{figures['http']} at {options.streams} streams of {options.rate:g} tokens/s: close of the client to close of "
         f"the upstream p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']} ms, max {figures['max_ms']} ms; {lost} lost"
     )
     return 1 if lost else 0
 
 
-@contextmanager
-def _process(command: list[str], env: "os._Environ[str] | dict[str, str]") -> Iterator["subprocess.Popen[str]"]:
-    with subprocess.Popen(
-        command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as child:
-        try:
-            yield child
-        finally:
-            child.send_signal(signal.SIGTERM)
-
-
-def _line(child: "subprocess.Popen[str]") -> str:
-    assert child.stdout is not None
-    return child.stdout.readline()
-
-
 class Clients:
     """Keeps streams open; `dropped` and `seen` are the times of a drop at both ends, by its number."""
 
-    def __init__(self, port: int, rng: random.Random) -> None:
+    def __init__(self, port: int, rng: random.Random, http2: bool) -> None:
         self.dropped: dict[int, float] = {}
         self.seen: dict[int, float] = {}
         self._port = port
         self._rng = rng
+        self._link = Http2Link if http2 else Http1Link
         self._next = 0
-        self._open: dict[int, trio.SocketStream] = {}
+        self._open: dict[int, Link] = {}
 
     async def run(self, streams: int, drops: int, provider: "subprocess.Popen[str]") -> None:
         assert provider.stdout is not None
@@ -106,34 +88,33 @@ class Clients:
                 await self._start(nursery)
             for _ in range(drops):
                 number = self._rng.choice(list(self._open))
-                stream = self._open.pop(number)
+                link = self._open.pop(number)
                 # Drops fall anywhere between two tokens.
                 await trio.sleep(self._rng.uniform(0, 0.02))
                 self.dropped[number] = time.monotonic()
-                await stream.aclose()
+                await link.leave("fin")
                 await self._start(nursery)
             with trio.move_on_after(PATIENCE):
                 while len(self.seen) < len(self.dropped):  # noqa: ASYNC110  # the figures come from another process
                     await trio.sleep(0.05)
+            for link in self._open.values():
+                await link.leave("fin")
             nursery.cancel_scope.cancel()
 
     async def _start(self, nursery: trio.Nursery) -> None:
         """Open a stream and wait for its first token."""
         number, self._next = self._next, self._next + 1
-        stream = await trio.open_tcp_stream("127.0.0.1", self._port)
+        link = self._link(await trio.open_tcp_stream("127.0.0.1", self._port))
         body = json.dumps({"messages": [{"role": "user", "content": f"drop={number}."}], "tools": []}).encode()
-        head = (
-            f"POST /chat HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
-        await stream.send_all(head.encode() + body)
+        await link.ask("POST", "/chat", {"Content-Type": "application/json"}, body)
         heard = b""
         while b'"content"' not in heard:
-            data = await stream.receive_some()
+            data = await link.read()
             if not data:
                 raise ConnectionError(heard.decode())
             heard += data
-        self._open[number] = stream
-        nursery.start_soon(partial(_read_on, stream))
+        self._open[number] = link
+        nursery.start_soon(_read_on, link)
 
     async def _watch(self, lines: trio.lowlevel.FdStream) -> None:
         pending = b""
@@ -146,11 +127,11 @@ class Clients:
                         self.seen[int(number)] = float(at)
 
 
-async def _read_on(stream: trio.SocketStream) -> None:
+async def _read_on(link: Link) -> None:
     try:
-        async for _ in stream:
+        while await link.read():
             pass
-    except (trio.ClosedResourceError, trio.BrokenResourceError):
+    except (Lost, trio.ClosedResourceError):
         pass
 
 

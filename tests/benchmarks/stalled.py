@@ -1,12 +1,11 @@
 """Readers that stop reading: `python -m tests.benchmarks.stalled [--readers 500] [--rounds 3] [--write]`.
 
-A real `sluicegate serve` with its default options, but that it keeps all runs that ended: these go on to their end
-while their readers are away. Here its provider, which sends 2 MiB replies as fast as they are taken, and its clients.
-In each round the first token of new clients is timed, then so many readers stop reading behind the head of their
-response, then the first token of new clients is timed again. In the last round the readers asked for `detach`: they
-wait until they are cut off, come back with `Last-Event-ID`, and must get every byte. Fails if a reader costs more
-memory than its bound, if new clients wait more than twice as long, or if a byte is missing. `--write` puts the figures
-into specs/reliability.md.
+A real `sluicegate serve` with its default options, but for what concerns runs without a reader. Here its provider,
+which sends 2 MiB replies as fast as they are taken, and its clients. In each round the first token of new clients is
+timed, then so many readers stop reading behind the head of their response, then the first token of new clients is timed
+again. In the last round the readers asked for `detach`: they wait until they are cut off, come back with
+`Last-Event-ID`, and must get every byte. Fails if a reader costs more memory than its bound, if new clients wait more
+than twice as long, or if a byte is missing. `--write` puts the figures into specs/reliability.md.
 """
 
 import argparse
@@ -33,8 +32,8 @@ SLOWER: Final = 2.0  # times that new clients may wait beside stalled readers
 LATE: Final = 5.0  # seconds that the cut may be late by on a busy machine
 AT_ONCE: Final = 50  # readers that come at the same time
 PAGE_SIZE: Final = 4096
-KEPT_RUNS: Final = 10_000
-KEPT_BYTES: Final = 4 * KIB * KIB * KIB
+# The runs go on to their end while their readers are away, all at once: they are kept, and have time to be asked for.
+SETTINGS: Final = {"kept_runs": 10_000, "kept_bytes": 4 * KIB * KIB * KIB, "grace_seconds": 200}
 
 
 class Round(NamedTuple):
@@ -128,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     async def run() -> Bench:
         async with running_provider() as provider:
-            with serving(provider.port, kept_runs=KEPT_RUNS, kept_bytes=KEPT_BYTES) as (service, port):
+            with serving(provider.port, **SETTINGS) as (service, port):
                 bench = Bench(options, provider, service.pid, port)
                 await bench.run()
         return bench
@@ -162,6 +161,7 @@ def report(options: argparse.Namespace, bench: Bench) -> tuple[str, bool]:
         f"- {readers} readers of {REPLY[0] * REPLY[1] // KIB} KiB each that stop behind the head, over HTTP/1.1: "
         f"{memory / KIB:.0f} KiB of memory each in the service (bound {most / KIB:.0f} KiB: twice the room of the log "
         f"and all buffers, and an open stream), {kernel / KIB:.0f} KiB each in the system's TCP buffers of all ends",
+        f"- settings: {', '.join(f'`--set {name}={value}`' for name, value in SETTINGS.items())}; else the defaults",
         f"- cut off {server.write_seconds:g} s after they stopped: {seen['cut off']} of {readers}; back with "
         f"`Last-Event-ID`, every byte there: {seen['complete']} of {readers}",
         "",

@@ -35,10 +35,10 @@ def bound(run: RunOptions, server: ServerOptions) -> int:
 
 
 class Stalled:
-    """Readers of one run each. `cut` counts those that the server cut off, `logs` what they read in the end."""
+    """Readers of one run each. `cut` counts those that the server cut off, `logs` what they read in the end, by run."""
 
     def __init__(self, port: int) -> None:
-        self.logs: list[Log] = []
+        self.logs: dict[str, Log] = {}
         self.run_ids: list[str] = []
         self.seen: Counter[str] = Counter()
         self._port = port
@@ -84,7 +84,7 @@ class Stalled:
                 log.feed(data)
         log.check_end()
         self.seen["complete"] += log.text == plan.text
-        self.logs.append(log)
+        self.logs[run_id] = log
 
 
 async def wait_steady(provider: Provider) -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,11 +20,12 @@ from sluicegate.runtime.spool import Spool, SpoolOptions
 from sluicegate.runtime.spool_reader import audit_spool
 from sluicegate.service.options import ServiceOptions
 from tests.load.endings import Player, brain, tools
-from tests.service.harness import Stack, over, stack
+from tests.service.harness import Stack, stack, virtually
 
 pytestmark = pytest.mark.sweep
 
-AT_ONCE = 50
+AT_ONCE = 100  # runs side by side
+PATIENCE = 120.0  # seconds for all that happens over sockets
 FLAT = 0.01  # share by which the blocks of memory may grow from the first wave to the last
 
 
@@ -75,18 +76,18 @@ def _tasks() -> Iterator[trio.lowlevel.Task]:
 
 MEMORY = RunOptions(kept_runs=64, kept_seconds=300.0)
 SOCKETS = RunOptions(
-    first_delta_seconds=4.0, stall_seconds=4.0, step_seconds=5.0, grace_seconds=4.0, kept_runs=256, kept_seconds=6.0
+    first_delta_seconds=6.0, stall_seconds=6.0, step_seconds=7.0, grace_seconds=4.0, kept_runs=256, kept_seconds=4.0
 )
 
 
 @pytest.mark.parametrize("kind", ["memory", "spool"])
 @pytest.mark.parametrize(
-    ("socket", "waves", "count"),
-    [(False, 4, 1000), pytest.param(True, 2, 500, marks=pytest.mark.sockets)],
+    ("socket", "waves"),
+    [(False, (1000, 1000, 1000, 1000)), pytest.param(True, (300, 700), marks=pytest.mark.sockets)],
     ids=["in memory", "over sockets"],
 )
 def test_runs_that_end_in_every_way_leave_nothing(
-    kind: str, socket: bool, waves: int, count: int, tmp_path: Path, note: Callable[[str], None]
+    kind: str, socket: bool, waves: tuple[int, ...], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     options = SOCKETS if socket else MEMORY
     spool = Spool(SpoolOptions(tmp_path)) if kind == "spool" else None
@@ -97,18 +98,21 @@ def test_runs_that_end_in_every_way_leave_nothing(
     async def play() -> None:
         service = ServiceOptions(hold_seconds=0.2)
         async with stack(brain, socket=socket, tools=tools(), run=options, options=service, ledger=ledger) as found:
-            await _wave(found, options, AT_ONCE, 0)
-            await _settle(found, options, ledger)
+            await trio.testing.wait_all_tasks_blocked()
             lefts.append(Left(found))
-            for wave in range(1, waves + 1):
+            for wave, count in enumerate(waves):
                 total.update(await _wave(found, options, count, wave))
                 assert len(ledger.intents) >= count * 0.9
                 await _settle(found, options, ledger)
                 lefts.append(Left(found))
 
-    over(socket, play)
-    assert total.total() == waves * count
-    assert min(total.values()) >= waves * count / len(total) / 3, total
+    if socket:
+        trio.run(_in_time, play)
+    else:
+        virtually(play)
+    runs = sum(waves)
+    assert total.total() == runs
+    assert min(total.values()) >= runs / len(total) / 3, total
     clean = lefts[0]
     for left in lefts[1:]:
         assert (left.tasks, left.upstreams, left.descriptors) == (clean.tasks, 0, clean.descriptors), f"{left}; {clean}"
@@ -116,9 +120,14 @@ def test_runs_that_end_in_every_way_leave_nothing(
     if spool is not None:
         spool.close()
         audit = audit_spool(tmp_path)
-        assert audit.intents == audit.settlements >= waves * count * 0.9
+        assert audit.intents == audit.settlements >= runs * 0.9
         assert (audit.orphans, audit.repeats, audit.damaged, audit.unknown) == (0, 0, 0, 0)
-    note(f"{total.total()} runs, {len(total)} endings, {'sockets' if socket else 'in memory'}, {kind}")
+    note(f"{runs} runs, {len(total)} endings, {'sockets' if socket else 'in memory'}, {kind}")
+
+
+async def _in_time(play: Callable[[], Awaitable[None]]) -> None:
+    with trio.fail_after(PATIENCE):
+        await play()
 
 
 async def _wave(found: Stack, options: RunOptions, count: int, seed: int) -> Counter[str]:
@@ -133,7 +142,6 @@ async def _wave(found: Stack, options: RunOptions, count: int, seed: int) -> Cou
     async with trio.open_nursery() as nursery:
         for _ in range(AT_ONCE):
             nursery.start_soon(play_on)
-    assert set(player.seen) == set(player.names) or count < len(player.names) * 10
     return player.seen
 
 
