@@ -34,7 +34,7 @@ class Caller:
     """One request on one connection. `heard` is the body so far."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
+        self.stream = stream
         self._http = h11.Connection(h11.CLIENT)
         self._head: h11.Response | None = None
         self._complete = False
@@ -54,7 +54,7 @@ class Caller:
         head = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
         for event in (h11.Data(data=body), h11.EndOfMessage()):
             self._http.send(event)
-        await self._stream.send_all(head + body[: int(sent * len(body))])
+        await self.stream.send_all(head + body[: int(sent * len(body))])
 
     async def chat(self, question: object, sent: float = 1.0) -> None:
         """Ask for a run whose user says `question` as JSON."""
@@ -84,20 +84,20 @@ class Caller:
     async def leave(self, how: How) -> None:
         """Go away: close, reset, or shut the sending side only and see the server close."""
         if how == "half":
-            await self._stream.send_eof()
+            await self.stream.send_eof()
             try:
-                while await self._stream.receive_some():
+                while await self.stream.receive_some():
                     pass
             except trio.BrokenResourceError:
                 pass
         elif how == "rst":
-            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._stream.socket.close()
+            self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.stream.socket.close()
 
     async def _hear(self) -> None:
         event = self._http.next_event()
         if event is h11.NEED_DATA:
-            self._http.receive_data(await self._stream.receive_some(4096))
+            self._http.receive_data(await self.stream.receive_some(4096))
         elif isinstance(event, h11.Response):
             self._head = event
         elif isinstance(event, h11.Data):

@@ -32,7 +32,7 @@ from hypercorn.typing import AppWrapper, LifespanState
 
 from ..machine.errors import SluicegateError
 from .options import ServerOptions, options_of
-from .safety_h2 import TELL_SECONDS, SafeH2Protocol, SafeStreamBuffer
+from .safety_h2 import SHIELD_SECONDS, SafeH2Protocol, SafeStreamBuffer
 from .writer import GONE, Transport, Writer
 
 HYPERCORN: Final = "0.18.0"  # the release that the overrides are made for
@@ -114,7 +114,6 @@ class SafeTCPServer(TCPServer):
             stream.transport_stream = Transport(self._plain, self.writer)  # type: ignore[assignment]  # the same to TLS
             self._tls = stream
         self.idle_task = _Timer(self)  # type: ignore[assignment]
-        self._wait = self._options.header_seconds
         self._open = trio.CancelScope()
         self._receiving = trio.CancelScope()
 
@@ -164,7 +163,9 @@ class SafeTCPServer(TCPServer):
         """The client has no request here: it has to make one in time. Synchronous (H5)."""
         protocol = self.protocol.protocol
         self.context.idle.add(self)
-        self._open.deadline = trio.current_time() + self._wait
+        asked = protocol.keep_alive_requests > 0
+        wait = self._options.keep_alive_seconds if asked else self._options.header_seconds
+        self._open.deadline = trio.current_time() + wait
         if self.context.terminated.is_set():
             self.close_soon()
         elif isinstance(protocol, SafeH11Protocol) and protocol.is_resumable:
@@ -174,7 +175,6 @@ class SafeTCPServer(TCPServer):
         """A request has come. Synchronous."""
         self.context.idle.discard(self)
         self._open.deadline = float("inf")
-        self._wait = self._options.keep_alive_seconds
 
     def close_soon(self) -> None:
         """Let the connection's own task close it. Synchronous."""
@@ -211,7 +211,7 @@ class SafeTCPServer(TCPServer):
         self._open.deadline = min(self._open.deadline, trio.current_time() + self._options.header_seconds)
 
     async def _encrypt(self, data: bytes, tls: trio.SSLStream[trio.SocketStream]) -> None:
-        with trio.move_on_after(self._options.write_seconds, shield=True) as scope:
+        with trio.move_on_after(SHIELD_SECONDS, shield=True) as scope:
             async with self.send_lock:
                 await tls.send_all(data)
         if scope.cancelled_caught:
@@ -285,7 +285,7 @@ class SafeH11Protocol(H11Protocol):
 
     async def _close_stream(self) -> None:
         """Tell the application, even from a task that is being cancelled; its queue of messages may be full."""
-        with trio.move_on_after(TELL_SECONDS, shield=True):
+        with trio.move_on_after(SHIELD_SECONDS, shield=True):
             await super()._close_stream()
 
     async def _check_protocol(self, event: h11.Request) -> None:

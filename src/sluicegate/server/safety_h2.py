@@ -5,7 +5,8 @@ H3  The producer is woken by what is sent, not by what is left: a shut window ho
 H4  A message for a dead stream returns without a checkpoint: a producer that awaits nothing else cannot be cancelled.
 
 Beside these: a peer may keep its window shut for ever; the death of a connection does not wake a producer that waits
-for room; and after a reset of its last stream a connection has no timer.
+for room; a connection has no timer before its first request, nor after a reset of its last stream; and a response that
+the application breaks off does not end.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from priority.priority import DeadlockError, MissingStreamError
 from .options import options_of
 from .writer import Patience
 
-TELL_SECONDS: Final = 1.0  # for a message to the application
+SHIELD_SECONDS: Final = 5.0  # for what is shielded: it waits for no client, so they are never needed
 
 
 class SafeStreamBuffer(StreamBuffer):
@@ -68,7 +69,6 @@ class SafeStreamBuffer(StreamBuffer):
             await self._is_empty.set()
         if data:
             self.patience.took(len(data))
-            self.patience.rest()
         elif self.buffer:
             self.patience.wait()
         return data
@@ -82,6 +82,11 @@ class SafeH2Protocol(H2Protocol):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]  # handed on as they are
         self._options = options_of(self.config)
+
+    async def initiate(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
+        """Also arm the timer again: what came before by prior knowledge was no request, but has stopped it."""
+        await super().initiate(headers, settings)
+        await self.send(Updated(idle=self.idle))
 
     async def send_task(self) -> None:
         """Send, and reset the streams whose window stays shut for longer than our patience."""
@@ -114,6 +119,7 @@ class SafeH2Protocol(H2Protocol):
         if buffer is not None and not buffer.complete:  # the application failed in the midst of its response
             await self._reset(event.stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
         await super().stream_send(event)
+        await self._flush()
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:
@@ -179,6 +185,7 @@ class SafeH2Protocol(H2Protocol):
                 await self._reset(stream_id, h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
                 await self._close_stream(stream_id)
                 await self.send(Updated(idle=self.idle))
+        await self._flush()
 
     async def _reset(self, stream_id: int, code: h2.errors.ErrorCodes) -> None:
         buffer = self.stream_buffers[stream_id]
@@ -191,7 +198,7 @@ class SafeH2Protocol(H2Protocol):
 
     async def _close_stream(self, stream_id: int) -> None:
         """Tell the application, even from a task that is being cancelled; its queue of messages may be full."""
-        with trio.move_on_after(TELL_SECONDS, shield=True):
+        with trio.move_on_after(SHIELD_SECONDS, shield=True):
             await super()._close_stream(stream_id)
 
 

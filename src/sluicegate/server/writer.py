@@ -11,38 +11,41 @@ GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Patience:
-    """The time that a client may let us wait: `seconds` at first, and one more for every `rate` bytes that it takes,
-    but never more than `seconds` at once. Only waiting uses it up: a client to whom nothing is owed owes us nothing.
+    """The time that a client may let us wait: never more than `seconds` at once. Waiting uses it up; what the client
+    takes brings a second of it back for every `rate` bytes, and so does every second in which we wait for nothing.
     """
 
     def __init__(self, seconds: float, rate: int) -> None:
         self._seconds = self._left = seconds
         self._rate = rate
-        self._since: float | None = None
+        self._waiting_since: float | None = None
+        self._resting_since = trio.current_time()
 
     @property
     def deadline(self) -> float:
         """When it ends, unless the client takes something; infinite while we do not wait."""
-        return float("inf") if self._since is None else self._since + self._left
+        return float("inf") if self._waiting_since is None else self._waiting_since + self._left
 
     def wait(self) -> None:
         """We wait from now on, if we did not already."""
-        if self._since is None:
-            self._since = trio.current_time()
+        if self._waiting_since is None:
+            self._waiting_since = trio.current_time()
+            self._gain(self._waiting_since - self._resting_since)
 
     def rest(self) -> None:
         """We do not wait any more."""
-        if self._since is not None:
-            self._left -= trio.current_time() - self._since
-            self._since = None
+        if self._waiting_since is not None:
+            self._resting_since = trio.current_time()
+            self._left -= self._resting_since - self._waiting_since
+            self._waiting_since = None
 
     def took(self, size: int) -> None:
-        """The client took `size` bytes."""
-        waiting = self._since is not None
+        """The client took `size` bytes; we do not wait any more."""
         self.rest()
-        self._left = min(self._seconds, self._left + size / self._rate)
-        if waiting:
-            self.wait()
+        self._gain(size / self._rate)
+
+    def _gain(self, seconds: float) -> None:
+        self._left = min(self._seconds, self._left + seconds)
 
 
 class Writer:
@@ -52,7 +55,6 @@ class Writer:
 
     def __init__(self, stream: trio.SocketStream, options: ServerOptions) -> None:
         self._stream = stream
-        self._options = options
         self._kept = bytearray()
         self._patience = Patience(options.write_seconds, options.least_rate)
         self._draining = trio.Lock()
@@ -68,7 +70,6 @@ class Writer:
             if sent == len(data):
                 return "accepted"
             self._kept += memoryview(data)[sent:]
-            self._patience = Patience(self._options.write_seconds, self._options.least_rate)
             self._patience.wait()
         else:
             self._kept += data
@@ -105,8 +106,8 @@ class Writer:
             sent = self._stream.socket._sock.send(self._kept)  # type: ignore[attr-defined]  # see write
             del self._kept[:sent]
             self._patience.took(sent)
-            if not self._kept:
-                self._patience.rest()
+            if self._kept:
+                self._patience.wait()
 
 
 class Transport(trio.abc.Stream):
