@@ -1,5 +1,6 @@
 """A client that speaks HTTP/2 on a raw socket, in clear text by prior knowledge or over TLS, and leaves impolitely."""
 
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -9,6 +10,7 @@ from typing import Literal, get_args
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h2.settings
 import msgspec
 import trio
@@ -100,7 +102,8 @@ class H2Caller:
     async def leave(self, how: H2How) -> None:
         """Go away: close, reset, shut the sending side only, cancel the stream, or say so and see the server close."""
         if how == "cancel":
-            self.http.reset_stream(STREAM)
+            with contextlib.suppress(h2.exceptions.StreamClosedError):  # it has ended by itself
+                self.http.reset_stream(STREAM)
             await self.flush()
             return  # the connection lives on
         if how == "goaway":
