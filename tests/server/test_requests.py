@@ -1,6 +1,7 @@
 """Requests that are legal but odd, and such as are not: each gets what it should, and the server goes on."""
 
 import random
+from collections import Counter
 
 import h2.config
 import h2.connection
@@ -9,6 +10,7 @@ import h2.events
 import msgspec
 import pytest
 import trio
+from hypercorn.config import Config
 
 from sluicegate.server.options import ServerOptions
 from sluicegate.service.options import ServiceOptions
@@ -84,6 +86,34 @@ async def test_a_body_that_nobody_wants_does_not_use_up_the_window() -> None:
                 assert data
                 for event in caller.http.receive_data(bytes(data)):
                     ended = ended or isinstance(event, h2.events.StreamEnded)
+        await trio.aclose_forcefully(caller.stream)
+
+
+async def test_a_connection_that_has_had_its_requests_ends_what_runs_on_it_properly() -> None:
+    """The request that is one too many may be made elsewhere (REFUSED_STREAM, GOAWAY); a running response goes on."""
+    async with ours(options=ServerOptions(graceful_seconds=0.5)) as server:
+        caller = await server.dial_h2()
+        slow = server.path("slow")
+        await caller.ask("GET", slow)
+        await caller.hear(5)
+        fields = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "x")]
+        seen: Counter[str] = Counter()
+        while not seen["StreamReset"]:
+            caller.http.send_headers(caller.http.get_next_available_stream_id(), fields, end_stream=True)
+            await caller.flush()
+            turn = seen["StreamEnded"] + seen["StreamReset"]
+            while seen["StreamEnded"] + seen["StreamReset"] == turn:
+                for event in caller.http.receive_data(bytes(await caller.stream.receive_some(65536))):
+                    seen[type(event).__name__] += 1
+                    if isinstance(event, h2.events.StreamReset):
+                        assert event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM
+        assert seen["StreamEnded"] == Config.keep_alive_max_requests - 1
+        server.app.go.set()
+        body = b""
+        while b"end" not in body:
+            data = await caller.stream.receive_some(65536)
+            assert data
+            body += data
         await trio.aclose_forcefully(caller.stream)
 
 

@@ -5,8 +5,8 @@ H3  The producer is woken by what is sent, not by what is left: a shut window ho
 H4  A message for a dead stream returns without a checkpoint: a producer that awaits nothing else cannot be cancelled.
 
 Beside these: a peer may keep its window shut for ever; the death of a connection does not wake a producer that waits
-for room; a connection has no timer before its first request, nor after a reset of its last stream; and a response that
-the application breaks off does not end.
+for room; a connection has no timer before its first request, nor after a reset of its last stream; a response that the
+application breaks off does not end; and the request that is one too many on a connection ends all that run on it.
 """
 
 import contextlib
@@ -16,11 +16,12 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import trio
-from hypercorn.events import Closed, Event, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
 from hypercorn.typing import Event as Flag
+from hyperframe.frame import GoAwayFrame
 from priority.priority import DeadlockError, MissingStreamError
 
 from .options import options_of
@@ -88,6 +89,11 @@ class SafeH2Protocol(H2Protocol):
         await super().initiate(headers, settings)
         await self.send(Updated(idle=self.idle))
 
+    @property
+    def _is_spent(self) -> bool:
+        """Whether the connection has had its requests. The release closes it then, whatever runs on it."""
+        return self.keep_alive_requests >= self.config.keep_alive_max_requests
+
     async def send_task(self) -> None:
         """Send, and reset the streams whose window stays shut for longer than our patience."""
         while not self.closed:
@@ -138,6 +144,12 @@ class SafeH2Protocol(H2Protocol):
         elif isinstance(event, h2.events.RequestReceived) and not _is_sound(event):
             self.connection.reset_stream(event.stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
             await self._flush()
+        elif isinstance(event, h2.events.RequestReceived) and self._is_spent:
+            self.connection.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            await self._flush()
+            await self.send(RawData(GoAwayFrame(last_stream_id=event.stream_id - 1).serialize()))
+            if self.idle:
+                await self.send(Closed())
         elif isinstance(event, h2.events.StreamReset):
             if (buffer := self.stream_buffers.get(event.stream_id)) is not None:
                 await buffer.close()
