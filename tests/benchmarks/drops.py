@@ -62,8 +62,9 @@ def _report(clients: "Clients", options: argparse.Namespace) -> int:
     }  # fmt: skip
     print(json.dumps(figures))
     print(
-        f"{len(took)} drops over HTTP/{figures['http']} at {options.streams} streams of {options.rate:g} tokens/s: close of the client to close of "
-        f"the upstream p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']} ms, max {figures['max_ms']} ms; {lost} lost"
+        f"{len(took)} drops over HTTP/{figures['http']} at {options.streams} streams of {options.rate:g} tokens/s: "
+        f"close of the client to close of the upstream p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']} ms, max "
+        f"{figures['max_ms']} ms; {lost} lost"
     )
     return 1 if lost else 0
 

@@ -33,9 +33,9 @@ from tests.benchmarks.soak_server import SERVICE, Counts
 MIB: Final = 1024 * 1024
 INTERVAL: Final = 10.0  # seconds between samples, less in a short soak
 SAMPLES: Final = 24  # that there are at least
-WARM_UP: Final = 0.3  # of the time
+WARM_UP: Final = 0.5  # of the time; the allocator needs some hundred runs to settle
 LONGEST: Final = 120.0  # seconds that a client may take
-FIRST: Final = 20  # clients before the service is seen clean
+FIRST: Final = 100  # clients before the service is seen clean
 FULL: Final = 20  # long replies after which the service keeps as much of ended runs as it may
 QUIET: Final = 30.0  # seconds until nothing is left at the end
 LIMITS: Final = {"memory": (0.05, 8 * MIB), "tasks": (0.1, 10), "threads": (0.1, 2), "descriptors": (0.1, 10)}

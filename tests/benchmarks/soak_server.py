@@ -34,7 +34,7 @@ RUN = RunOptions(
     run_seconds=90.0,
     grace_seconds=15.0,
     heartbeat_seconds=1.0,
-    kept_runs=1000,
+    kept_runs=500,
     kept_bytes=16 * 1024 * 1024,
 )
 SERVER = ServerOptions(port=0, write_seconds=2.0)
