@@ -82,6 +82,7 @@ async def test_a_detached_run_is_read_on_from_every_event(name: str, protocol: P
         assert len(up.transport.requests) == frames * len(SCENARIOS[name])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_nobody_comes_back(protocol: Protocol) -> None:
     """The grace passes, on the real clock; each way of leaving starts it."""
