@@ -5,6 +5,7 @@ from collections.abc import Callable
 import httpx2
 import msgspec
 import pytest
+import trio
 
 from sluicegate.machine.errors import ErrorCode
 from sluicegate.machine.history import Request, TextPart, UserMessage
@@ -13,6 +14,7 @@ from sluicegate.machine.reply_table import State
 from sluicegate.providers.base import ProviderError, ProviderRejected, ProviderUnavailable, StreamLost
 from sluicegate.providers.environment import provider_of
 from sluicegate.providers.sdk import SdkProvider, UpstreamOptions
+from sluicegate.providers.template import Templated
 
 SECRET = "sk-canary-4711"
 REQUEST = Request("m", (UserMessage((TextPart("hello"),)),))
@@ -123,3 +125,43 @@ async def test_a_connection_that_breaks_in_mid_reply_is_a_lost_stream(fault: Exc
     with pytest.raises(StreamLost) as caught:
         await reply_of(lambda _: httpx2.Response(200, stream=Breaking()))
     assert caught.value.error.code is code
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses", "anthropic"])
+async def test_a_request_made_from_a_template_is_what_the_sdk_builds(
+    dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In all that goes over the wire, whatever was asked before; a retry is built by the SDK, which counts it."""
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(200 if len(asked) % 4 else 500, content=b"data: [DONE]\n\n")
+
+    requests = [Request("m", (UserMessage((TextPart("hello" * size),)),)) for size in (1, 50, 2, 0)]
+
+    async def ask() -> list[tuple[str, str, list[tuple[str, str]], bytes, object]]:
+        asked.clear()
+        options = UpstreamOptions(max_retries=1)
+        upstream = provider_of(
+            dialect, options, httpx2.MockTransport(answer), SECRET, "http://provider.invalid/v1?version=7"
+        )
+        for request in requests:
+            async with upstream.open(request):
+                pass
+        await upstream.aclose()
+        return [
+            (str(one.url), one.method, sorted(one.headers.multi_items()), one.content, one.extensions["timeout"])
+            for one in asked
+        ]
+
+    monkeypatch.setattr("anyio.sleep", checkpoint)
+    copied = await ask()
+    monkeypatch.setattr(Templated, "_build_request", Templated._built_anew)
+    assert await ask() == copied
+    assert len(copied) == 5
+    assert [dict(headers)["x-stainless-retry-count"] for _, _, headers, _, _ in copied] == ["0"] * 4 + ["1"]
+
+
+async def checkpoint(_seconds: float) -> None:
+    await trio.lowlevel.checkpoint()

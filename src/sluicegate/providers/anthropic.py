@@ -6,6 +6,12 @@ import httpx2
 from .dialects import dialect_of
 from .failures import SdkErrors
 from .sdk import SdkProvider, UpstreamOptions, http_client
+from .template import Templated
+
+
+class _Client(Templated, anthropic.AsyncAnthropic):
+    """The SDK's client."""
+
 
 _ERRORS = SdkErrors(anthropic.APIStatusError, anthropic.APITimeoutError, anthropic.APIError)
 
@@ -14,7 +20,7 @@ def anthropic_provider(
     options: UpstreamOptions, transport: httpx2.AsyncBaseTransport, api_key: str, base_url: str | None
 ) -> SdkProvider:
     """Return a provider that speaks Anthropic Messages. `base_url` None is the SDK's default."""
-    client = anthropic.AsyncAnthropic(
+    client = _Client(
         api_key=api_key,
         base_url=base_url,
         http_client=http_client(options, transport),

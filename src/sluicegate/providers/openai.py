@@ -6,6 +6,12 @@ import openai
 from .dialects import dialect_of
 from .failures import SdkErrors
 from .sdk import SdkProvider, UpstreamOptions, http_client
+from .template import Templated
+
+
+class _Client(Templated, openai.AsyncOpenAI):
+    """The SDK's client."""
+
 
 _ERRORS = SdkErrors(openai.APIStatusError, openai.APITimeoutError, openai.APIError)
 
@@ -14,7 +20,7 @@ def openai_provider(
     dialect: str, options: UpstreamOptions, transport: httpx2.AsyncBaseTransport, api_key: str, base_url: str | None
 ) -> SdkProvider:
     """Return a provider that speaks `openai_chat` or `openai_responses`. `base_url` None is the SDK's default."""
-    client = openai.AsyncOpenAI(
+    client = _Client(
         api_key=api_key,
         base_url=base_url,
         http_client=http_client(options, transport),
