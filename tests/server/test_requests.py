@@ -12,6 +12,7 @@ import pytest
 import trio
 from hypercorn.config import Config
 
+from sluicegate.server import safety
 from sluicegate.server.options import ServerOptions
 from sluicegate.service.options import ServiceOptions
 from tests.server.rig import request
@@ -162,6 +163,26 @@ async def send_byte(caller: Caller | H2Caller) -> None:
         await caller.flush()
     else:
         await caller.stream.send_all(b"x")
+
+
+async def test_what_goes_wrong_in_a_connection_stays_there(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """H2, whatever the cause: it is logged, the connection is closed, and the server goes on."""
+
+    async def fail(_server: object) -> bool:
+        raise ZeroDivisionError("on purpose")
+
+    async with ours() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(safety.SafeTCPServer, "_read", fail)
+            async with await server.connect() as stream:
+                await hear_close(stream)
+        assert await server.still_serves()
+        await server.wait_clean()
+    logged = capfd.readouterr().err
+    assert "a connection failed" in logged
+    assert "ZeroDivisionError: on purpose" in logged
 
 
 async def test_mangled_requests_harm_nobody(capfd: pytest.CaptureFixture[str]) -> None:
