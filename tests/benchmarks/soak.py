@@ -114,19 +114,23 @@ class Soak:
         self.seen[f"role {client.role}"] += 1
 
     async def _until_quiet(self, clean: Counts | None) -> Counts:
-        """Wait until no run is live and tasks and descriptors are no more than when `clean`; then count."""
-        counts = await self.count()
+        """Wait until no run is live and tasks, threads and descriptors are no more than when `clean`, or for the first
+        time: until they stay as they are. Return the counts.
+        """
+        counts, before = await self.count(), None
         with trio.move_on_after(QUIET):
-            while counts.runs or counts.upstreams or (clean is not None and _is_more(counts, clean)):
-                await trio.sleep(0.2)
-                counts = await self.count()
+            while counts.runs or counts.upstreams or _is_more(counts, clean or before):
+                await trio.sleep(1.0)
+                before, counts = counts, await self.count()
         if counts.runs or counts.upstreams or (clean is not None and _is_more(counts, clean)):
             self.broken.append(f"left behind: {counts}, when clean: {clean}")
         return counts
 
 
-def _is_more(counts: Counts, clean: Counts) -> bool:
-    return counts.tasks > clean.tasks or counts.descriptors > clean.descriptors or counts.threads > clean.threads
+def _is_more(counts: Counts, clean: Counts | None) -> bool:
+    return clean is None or any(
+        getattr(counts, name) > getattr(clean, name) for name in ("tasks", "threads", "descriptors")
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

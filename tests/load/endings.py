@@ -13,7 +13,8 @@ from sluicegate.providers.scripted_request import ScriptedRequest
 from sluicegate.runtime.deadlines import ABANDONED, NO_FIRST_DELTA, STALLED, STEP_LATE
 from sluicegate.runtime.options import RunOptions
 from sluicegate.tools import Registry, ToolError, tool
-from tests.service.harness import Exchange, Stack, read_frames
+from tests.benchmarks.log import Log
+from tests.service.harness import Exchange, Stack
 
 STOPPED: Final = "The run was stopped."
 LEFT: Final = "The client disconnected."
@@ -121,10 +122,10 @@ class Player:
 
     def _whole(self, script: str, code: ErrorCode | None = None) -> Callable[[], Awaitable[None]]:
         async def play() -> None:
-            frames = (await (await self._chat(script)).answer()).frames
-            last = frames[-1]
-            assert (last["error"]["code"] if "error" in last else None) == code, last
-            assert "".join(frame.get("content", "") for frame in frames) == WORDS
+            log = _whole_log((await (await self._chat(script)).answer()).body)
+            assert log.terminal is not None
+            assert log.terminal.get("error", {}).get("code") == code, log.terminal
+            assert log.text == WORDS
 
         return play
 
@@ -132,7 +133,7 @@ class Player:
         async def play() -> None:
             answer = await (await self._chat(script)).answer()
             # A machine that is busy enough has sent its head by then, and tells it in an event.
-            error = answer.frames[-1]["error"] if answer.status == 200 else answer.error
+            error = _error(_whole_log(answer.body)) if answer.status == 200 else answer.error
             assert error["code"] == code, answer
 
         return play
@@ -153,7 +154,7 @@ class Player:
         async def play() -> None:
             exchange = await self._reach(script)
             assert (await self._stack.delete(exchange.run_id)).status == 204
-            assert (await exchange.answer()).frames[-1]["error"]["message"] == STOPPED
+            assert _error(_whole_log((await exchange.answer()).body))["message"] == STOPPED
 
         return play
 
@@ -163,9 +164,11 @@ class Player:
         await exchange.leave()
         heard = b"".join(exchange.writes)
         rest = await self._stack.get(exchange.run_id, _cursor(heard))
-        frames = read_frames(heard + rest.body)
-        assert "done" in frames[-1], frames[-1]
-        assert "".join(frame.get("content", "") for frame in frames) == "one two three four five"
+        assert rest.status == 200, rest
+        log = _whole_log(heard + rest.body)
+        assert log.terminal is not None
+        assert "done" in log.terminal, log.terminal
+        assert log.text == "one two three four five"
 
     def _expire(self, script: str) -> Callable[[], Awaitable[None]]:
         async def play() -> None:
@@ -180,8 +183,7 @@ class Player:
 
     def _late(self, script: str, message: str) -> Callable[[], Awaitable[None]]:
         async def play() -> None:
-            answer = await (await self._chat(script)).answer()
-            error = answer.frames[-1]["error"]
+            error = _error(_whole_log((await (await self._chat(script)).answer()).body))
             assert (error["code"], error["message"]) == (ErrorCode.TIMEOUT, message), error
 
         return play
@@ -196,7 +198,8 @@ class Player:
         """The rest of the log is there, behind what was heard, and its terminal has these words."""
         heard = b"".join(exchange.writes)
         rest = await self._stack.get(exchange.run_id, _cursor(heard))
-        error = read_frames(heard + rest.body)[-1]["error"]
+        assert rest.status == 200, rest
+        error = _error(_whole_log(heard + rest.body))
         assert (error["code"], error["message"]) == (ErrorCode.CANCELLED, message), error
 
 
@@ -211,6 +214,20 @@ _HELD: Final = {  # and by what a client sees that the run is there
     "tool": b'"tool_calls"',
     "between": b'"step":2',
 }
+
+
+def _whole_log(body: bytes) -> Log:
+    """The log of a whole stream, held against the laws of the wire."""
+    log = Log()
+    log.feed(body)
+    log.check_end()
+    return log
+
+
+def _error(log: Log) -> dict[str, Any]:
+    assert log.terminal is not None
+    error: dict[str, Any] = log.terminal["error"]
+    return error
 
 
 def _cursor(heard: bytes) -> str:

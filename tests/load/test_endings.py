@@ -74,7 +74,7 @@ def _tasks() -> Iterator[trio.lowlevel.Task]:
             waiting += nursery.child_tasks
 
 
-MEMORY = RunOptions(kept_runs=64, kept_seconds=300.0)
+MEMORY = RunOptions(kept_runs=256)
 SOCKETS = RunOptions(
     first_delta_seconds=6.0, stall_seconds=6.0, step_seconds=7.0, grace_seconds=4.0, kept_runs=256, kept_seconds=4.0
 )
