@@ -80,6 +80,8 @@ class App:
             await send({"type": "http.response.start", "status": 200 if kind == "" else 404, "headers": headers})
             await send({"type": "http.response.body", "body": b"ok"})
             return
+        if kind == "quiet":  # nothing is sent before the client leaves
+            await self._leave(path, receive)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"start", "more_body": True})
         match kind:
@@ -96,6 +98,9 @@ class App:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._listen, path, receive, nursery.cancel_scope)
                     await send({"type": "http.response.body", "body": b""})
+                return
+            case "left":  # as Quart-Trio's, which sends nothing more
+                await self._leave(path, receive)
                 return
             case "slow":
                 await self.go.wait()

@@ -15,13 +15,14 @@ from hypercorn.config import Config
 from sluicegate.server import safety
 from sluicegate.server.options import ServerOptions
 from sluicegate.service.options import ServiceOptions
-from tests.server.rig import request
-from tests.server.test_limits import hear, hear_close, ours
+from tests.server.rig import Certificate, request
+from tests.server.test_limits import TLS, hear, hear_close, ours
 from tests.service.harness import stack
-from tests.sockets.caller import Caller, calling
+from tests.sockets.caller import HOWS, Caller, How, calling
 from tests.sockets.h2_caller import H2Caller, calling_h2
 
 pytestmark = pytest.mark.sockets
+LEAVE_SECONDS = 1.0  # within which the application knows
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
@@ -39,6 +40,27 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
             answers += data
         assert answers.count(b"HTTP/1.1 200") == answers.count(b"\r\n\r\nok") == 2
         assert server.app.begun == {slow: 1, "/": 2}
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("kind", ["quiet", "hold"])
+@pytest.mark.parametrize("more", [b"", request("/")], ids=["one request", "pipelined"])
+@TLS
+async def test_a_leave_is_seen_at_once(how: How, kind: str, more: bytes, tls: bool, certificate: Certificate) -> None:
+    """Before the first byte of the response and after it, also with a request behind (H6)."""
+    async with ours(certificate if tls else None) as server:
+        path = server.path(kind)
+        stream = await server.dial("http/1.1")
+        await stream.send_all(request(path) + more)
+        await server.app.until(lambda: server.app.begun[path] > 0)
+        if kind == "hold":
+            await hear(stream, b"start")
+        with trio.fail_after(LEAVE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                plain = stream if isinstance(stream, trio.SocketStream) else stream.transport_stream
+                nursery.start_soon(Caller(plain).leave, how)
+                await server.app.until(lambda: server.app.told[path] > 0)
+        await server.wait_clean()
 
 
 async def test_a_flood_behind_a_running_response_ends_the_connection() -> None:
