@@ -33,7 +33,7 @@ class Encoder(Protocol):
         ...
 
     def fold(self, frames: Sequence[bytes]) -> int:
-        """Keep what `frames`, the oldest of the log, amount to: they leave it. Returns the bytes kept for that in all."""
+        """Keep what `frames`, the oldest of the log, amount to: they leave it. Returns all the bytes kept for it."""
         ...
 
     def gap(self, after: int, until: int) -> bytes:
