@@ -88,6 +88,7 @@ class App:
             case "stopped":  # not by the client
                 with trio.move_on_after(0.05):
                     await self._flood(path, send)
+                return
             case "flood":
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._listen, path, receive, nursery.cancel_scope)

@@ -101,7 +101,8 @@ async def test_a_body_that_nobody_wants_does_not_use_up_the_window() -> None:
             stream_id = caller.http.get_next_available_stream_id()
             fields = [(":method", "POST"), (":path", server.path("early")), (":scheme", "http"), (":authority", "x")]
             caller.http.send_headers(stream_id, fields)
-            caller.http.send_data(stream_id, b"x" * 10_000)
+            for _ in range(50):  # in one piece, so that the server has them all before it has answered
+                caller.http.send_data(stream_id, b"x" * 200)
             await caller.flush()
             ended = False
             while not ended or caller.http.outbound_flow_control_window < 10_000:

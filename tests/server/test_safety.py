@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import msgspec
 import pytest
 import trio
 from quart_trio import QuartTrio
@@ -40,6 +41,16 @@ async def send_data_too_late(server: Server) -> Verdict:
     await server.app.until(lambda: server.app.ended[path] > 0)
     data = b"\0\0\x32\0\1\0\0\0\1" + b"y" * 50  # a frame that no sane client would send by now
     return await strike(server, caller.stream, data)
+
+
+async def send_data_at_once(server: Server) -> Verdict:
+    """H2: send a head and a body of many frames in one piece; the response is over before all of them are handled."""
+    caller = await server.dial_h2()
+    fields = [(":method", "POST"), (":path", server.path("early")), (":scheme", "http"), (":authority", "x")]
+    caller.http.send_headers(1, fields)
+    for _ in range(50):
+        caller.http.send_data(1, b"x")
+    return await strike(server, caller.stream, caller.http.data_to_send())
 
 
 async def send_a_path(server: Server) -> Verdict:
@@ -157,6 +168,7 @@ FAULTS = [
     Fault("h1-tls", stop_reading, tls=True),
     Fault("h2-data", send_data_too_late),
     Fault("h2-data-tls", send_data_too_late, tls=True),
+    Fault("h2-frames", send_data_at_once),
     Fault("h2-path", send_a_path),
     Fault("h2-connect", send_no_path),
     Fault("h2-priority", send_priorities),
@@ -180,7 +192,9 @@ async def facing(fault: Fault, build: Build, certificate: Certificate) -> AsyncI
         app = QuartTrio("attacked")
         app.add_url_rule("/", "answer", _answer)
     with trio.fail_after(WAIT):
-        async with running(build, OPTIONS, certificate if fault.tls else None, app) as server:
+        # H1 is about who wants to stop, so there no deadline of ours may be what ends it.
+        options = msgspec.structs.replace(OPTIONS, write_seconds=60.0) if fault.attack is stop_reading else OPTIONS
+        async with running(build, options, certificate if fault.tls else None, app) as server:
             yield server
 
 

@@ -55,7 +55,7 @@ def _configure(options: ServerOptions) -> SafeConfig:
     config.certfile, config.keyfile = options.certfile, options.keyfile
     _check_certificate(config)
     # Bound here, because Hypercorn would raise from inside its nurseries.
-    config.bind = [f"fd://{_listen(options)}"]
+    config.bind = [f"fd://{listen(options)}"]
     config.backlog = BACKLOG
     config.accesslog = None
     config.errorlog = "-"
@@ -78,7 +78,7 @@ def _check_certificate(config: SafeConfig) -> None:
         raise CannotListen(f"cannot use certfile {certfile} with keyfile {keyfile}: {error}") from error
 
 
-def _listen(options: ServerOptions) -> int:
+def listen(options: ServerOptions) -> int:
     """Return the file descriptor of a listening socket. What is set here its connections inherit."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
