@@ -1,4 +1,4 @@
-"""The driver of one run: performs what `Run` asks for. One nursery, one cancel scope.
+"""The driver of one run: performs what `Run` asks for. One nursery, whose cancel scope is the run's.
 
 Whatever ends a run tells the machine first and cancels the scope afterwards; telling is synchronous, so the terminal
 event is in the log before anything is cancelled, and there is exactly one. That goes for deadlines, too: they are
@@ -81,7 +81,7 @@ class Driver:
         self._tools = tools
         self._options = options
         self._ledger = ledger or MemoryLedger()
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None  # while it drives
         self._batch: Batch | None = None
         self._wanted: OpenUpstream | None = None
         self._wake = trio.Event()
@@ -91,13 +91,13 @@ class Driver:
         """Run to the end. Never raises but Cancelled (and then the log has its terminal event all the same)."""
         self._watch.start(alarms)
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self._batch = Batch(self.run.run_id, self._tools, nursery, self.tell, self._options.parallel_tools)
-                    self.tell(Begin())
-                    while (wanted := await self._next_step()) is not None:
-                        await self._step(wanted)
-                    nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                self._batch = Batch(self.run.run_id, self._tools, nursery, self.tell, self._options.parallel_tools)
+                self.tell(Begin())
+                while (wanted := await self._next_step()) is not None:
+                    await self._step(wanted)
+                nursery.cancel_scope.cancel()
         except Exception:
             log.exception("run %s failed", self.run.run_id)
             self.tell(Cancel(INTERNAL))
@@ -156,7 +156,7 @@ class Driver:
 
     def _end(self, terminal: Terminal) -> None:
         self._wake.set()
-        if isinstance(terminal, RunFailed):
+        if isinstance(terminal, RunFailed) and self._scope is not None:
             self._scope.cancel()
 
     def _obey(self, outputs: list[Output]) -> None:
