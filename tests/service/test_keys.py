@@ -158,6 +158,21 @@ def test_a_run_that_was_refused_before_its_first_byte_frees_the_key() -> None:
     virtually(main)
 
 
+def test_a_run_that_ended_without_a_word_while_nobody_was_there_frees_the_key() -> None:
+    """Its client lost the connection before the response, and sends the same again."""
+
+    async def main() -> None:
+        async with stack([[Stall()], [Say("Now.")]], run=PATIENT) as up:
+            lost = await post(up, "k")
+            await eventually(lambda: up.transport.active == 1)
+            await lost.leave()
+            await eventually(lambda: len(up.service.runs) == 0)
+            assert text_of((await (await post(up, "k")).answer()).frames) == "Now."
+            assert len(up.transport.requests) == 2
+
+    virtually(main)
+
+
 def test_both_of_two_refused_at_once_free_the_key_of_their_run_only() -> None:
     async def main() -> None:
         async with stack([[Pause(1), Status(503)], [Say("Now.")]], run=PATIENT) as up:

@@ -23,7 +23,7 @@ from ..tools.function import Tool
 from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
 from .body import ChatRequest, decode_chat, history
-from .naming import KEY_HEADER, is_past_the_end, key_of, place_in, refuse_place
+from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, place_in, refuse_place
 from .options import ServiceOptions
 from .problems import Problem, respond_run_error
 from .stream import Connection, Lease, headers, respond, take_lease
@@ -165,6 +165,9 @@ class Service:
             raise Problem(
                 409, f"{KEY_HEADER}: was used for another request; take a new key for a new one.", field=KEY_HEADER
             )
+        if isinstance(driver.first, RunFailed) and CURSOR_HEADER not in request.headers:
+            self.runs.unname(driver.run.run_id)  # it ended without a word, so there is nothing to go on with
+            return None
         return driver
 
     def _refusal(self) -> Response | None:
