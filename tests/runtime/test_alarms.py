@@ -1,6 +1,8 @@
 """Alarms ring in order of time, at their time, each as often as it was set, and no other's trouble is theirs."""
 
+import gc
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluicegate.runtime.alarms import Alarms
+from sluicegate.runtime.alarms import SPARE, Alarms
 from tests.service.harness import virtually
 
 ALARMS = 4
@@ -121,3 +123,28 @@ def test_moving_deadlines_cost_no_wake_up(count: int) -> None:
 
     virtually(main)
     assert len(rung) <= 3
+
+
+def test_alarms_that_were_dropped_or_moved_are_let_go_long_before_their_time() -> None:
+    """A run of a second would otherwise leave something behind for its longest deadline, ten minutes."""
+
+    class Owner:
+        def ring(self, _now: float) -> float:
+            return math.inf
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            alarms = Alarms(nursery)
+            held: list[weakref.ref[Any]] = []
+            for _ in range(2_000):
+                alarm = alarms.alarm(Owner().ring)
+                held.append(weakref.ref(alarm))
+                alarm.by(trio.current_time() + 600)
+                alarm.by(trio.current_time() + 15)
+                alarm.drop()
+            del alarm
+            gc.collect()
+            assert sum(alarm() is not None for alarm in held) <= 2 * SPARE
+            nursery.cancel_scope.cancel()
+
+    virtually(main)

@@ -11,6 +11,8 @@ from itertools import count
 
 import trio
 
+SPARE = 64  # entries that are kept whether they are of use or not
+
 
 class Alarm:
     """One owner's alarm. `ring` gets the time (Trio's clock) and returns a later one to ring next, inf for never."""
@@ -37,6 +39,7 @@ class Alarms:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._heap: list[tuple[float, int, Alarm]] = []
+        self._most = SPARE
         self._numbers = count()
         self._sleep = trio.CancelScope()
         self._all = trio.CancelScope()
@@ -49,8 +52,18 @@ class Alarms:
     def push(self, alarm: Alarm) -> None:
         """Take note that `alarm` is due earlier than before; for the alarm itself."""
         heapq.heappush(self._heap, (alarm.due, next(self._numbers), alarm))
+        if len(self._heap) > self._most:
+            self._sweep()
         if alarm.due < self._sleep.deadline:
             self._sleep.deadline = alarm.due
+
+    def _sweep(self) -> None:
+        """Let go of entries whose alarm was dropped or set anew: of a short run they would stay for its longest
+        deadline. Next when there are twice as many as are left now, so an entry costs the same however many there are.
+        """
+        self._heap[:] = [entry for entry in self._heap if entry[0] == entry[2].due]
+        heapq.heapify(self._heap)
+        self._most = 2 * len(self._heap) + SPARE
 
     def close(self) -> None:
         """End the task: nothing rings any more."""
