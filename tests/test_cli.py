@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from sluicegate.cli.settings import apply
 from sluicegate.client import Client, Transcript
 from sluicegate.machine.errors import ErrorCode
 from sluicegate.providers.script import Call, Cut, Fail, Reply, Say, Stall, Think
+from sluicegate.providers.transport import TrioTransport
 from sluicegate.runtime.options import RunOptions
 from sluicegate.runtime.spool_reader import read_spool
 from sluicegate.service.options import ServiceOptions
@@ -36,6 +37,9 @@ from .client.rig import Cut as Lost
 from .client.service_rig import proxied
 from .service.harness import Stack, eventually, stack
 from .service.test_errors import recorded
+from .sockets.caller import Caller, calling
+from .sockets.h2_caller import H2Caller, calling_h2
+from .sockets.upstream import Plan, running_upstream
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 COMMAND = [sys.executable, "-c", "import sys; from sluicegate.cli import main; sys.exit(main())"]
@@ -123,6 +127,54 @@ async def test_a_signal_ends_the_service_and_tells_its_readers(number: signal.Si
             assert await served.process.wait() == 0
         await idle.aclose()
         assert "with scripted (model scripted-demo)" in printed
+        assert "Traceback" not in printed
+
+
+@pytest.mark.sockets
+async def test_a_second_signal_ends_what_is_left_at_once() -> None:
+    async with serving("--set", "drain_seconds=1000") as served, Client(served.url) as client:
+        async with client.chat([{"role": "user", "content": "Tell me about yourself, please."}]) as stream:
+            served.process.send_signal(signal.SIGTERM)
+            await no_longer_ready(served.url)
+            served.process.send_signal(signal.SIGTERM)
+            frames = [frame async for frame in stream]
+        assert (frames[-1].error or {})["code"] == "SHUTTING_DOWN"
+        served.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(2):
+            assert await served.process.wait() == 0
+
+
+async def no_longer_ready(url: str) -> None:
+    async with httpx2.AsyncClient(transport=TrioTransport(), trust_env=False) as http:
+        with trio.fail_after(10):
+            while (await http.get(f"{url}/readyz")).status_code == httpx2.codes.OK:
+                pass
+
+
+@pytest.mark.sockets
+@pytest.mark.alone
+async def test_a_signal_is_obeyed_in_time_whatever_clients_do() -> None:
+    """50 clients stop reading over HTTP/1.1, 50 over HTTP/2 with a shut window, in a flood of words."""
+    async with running_upstream() as upstream, AsyncExitStack() as clients:
+        base_url = f"http://127.0.0.1:{upstream.port}/v1"
+        settings = ("--set", f"drain_seconds={DRAIN}")
+        env = {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": base_url}
+        served = await clients.enter_async_context(serving(*settings, env=env))
+        for number in range(100):
+            caller: Caller | H2Caller
+            if number % 2:
+                caller = await clients.enter_async_context(calling(served.port))
+            else:
+                caller = await clients.enter_async_context(calling_h2(served.port, window=0))
+            await caller.chat(Plan(number, "text"))
+            await caller.hear_head()
+        with trio.fail_after(30):
+            for number in range(100):
+                await upstream.asked[number, 1].wait()
+        began = trio.current_time()
+        code, printed = await served.end()
+        assert code == 0
+        assert trio.current_time() - began < DRAIN + 2
         assert "Traceback" not in printed
 
 

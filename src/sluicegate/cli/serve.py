@@ -3,9 +3,11 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -17,7 +19,7 @@ from ..providers.sdk import UpstreamOptions
 from ..runtime.ledger import Ledger, MemoryLedger
 from ..runtime.options import RunOptions
 from ..runtime.spool import Spool, SpoolOptions
-from ..server.serve import ServerOptions, serve
+from ..server.serve import ServerOptions, serve, signalled
 from ..service.app import Service
 from ..service.options import ServiceOptions
 from ..tools.builtin import demo
@@ -74,4 +76,23 @@ async def _serve(options: argparse.Namespace, tools: Registry, ledger: Ledger) -
     run, rules = apply(settings, RunOptions()), apply(settings, ServiceOptions())
     service = Service(models, tools, run, rules, ledger=ledger)
     server = ServerOptions(options.host, options.port, options.certfile, options.keyfile)
-    await serve(service.app(), apply(settings, server), service.drain, task_status=_Announcement(models))
+    await serve(service.app(), apply(settings, server), partial(_drain, service), task_status=_Announcement(models))
+
+
+async def _drain(service: Service) -> None:
+    """Drain; a second signal ends what is left at once, and a further SIGTERM changes nothing any more."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_hurry, service)
+        await service.drain()
+        nursery.cancel_scope.cancel()
+    _obeyed()
+
+
+async def _hurry(service: Service) -> None:
+    await signalled()
+    _obeyed()
+    service.stop_runs()
+
+
+def _obeyed() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
