@@ -383,3 +383,17 @@ def test_started_is_first_the_terminal_last_and_nothing_follows(inputs: list[Inp
     assert [output for output in outputs if isinstance(output, RunDone | RunFailed)] == [outputs[-1]] == [run.terminal]
     assert isinstance(run.terminal, RunDone | RunFailed)
     assert run.usage == run.terminal.usage
+
+
+def test_a_run_that_is_over_may_let_go_of_its_conversation() -> None:
+    """What it was and what it cost stays; what may still be said to it changes nothing."""
+    run = Run("r", REQUEST)
+    for happened in (Begin(), TextDelta("sunny"), Finish(FinishReason.STOP, "stop"), UsageDelta(3, 2), End()):
+        run.receive(happened)
+    before = (run.terminal, run.usage, run.model, run.step, run.state)
+    assert len(run.messages) == 2
+    run.release()
+    assert run.messages == ()
+    for late in (Cancel(LEFT), UpstreamFailed(LOST), ToolDone(0, "late"), NOTE, TextDelta("late")):
+        assert run.receive(late) == []
+    assert (run.terminal, run.usage, run.model, run.step, run.state) == before

@@ -170,7 +170,7 @@ class Steps(trio.abc.Instrument):
         self.hash.update(b"%b %d;" % (task.name.rpartition(".")[2].encode(), task._schedule_points))
         if self.count == self._k:
             self._world.acted_at = trio.current_time()
-            self._world.was_over = self._world.feed.state is FeedState.ENDED
+            self._world.was_over = self._world.feed.state is not FeedState.OPEN
             self._world.act()
 
 
@@ -283,7 +283,7 @@ def faults(world: World, how: str) -> list[str]:
     bound = math.inf if how == "return" else BOUND + GRACE * (how == "abandon")
     if world.acted_at is not None and world.over_at > world.acted_at + bound and not world.was_over:
         found.append(f"over only {world.over_at - world.acted_at:g} s later")
-    if FeedState.ENDED in world.effects:
+    if set(world.effects) - {FeedState.OPEN}:
         found.append(f"effects after the end: {world.effects}")
     return found
 

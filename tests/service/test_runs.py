@@ -1,5 +1,6 @@
 """Runs beyond their first response: read again, stopped, left, kept for a while, slowed down by a slow reader."""
 
+import math
 import socket as sockets
 from typing import Any
 
@@ -325,6 +326,30 @@ def test_ended_runs_are_kept_up_to_a_size() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 kept.append([number for number, run_id in enumerate(ids) if (await up.get(run_id)).status == 200])
             assert kept == [[0], [0, 1], [1, 2], [], [4]], "the oldest go first; one larger than the limit is not kept"
+
+    virtually(main)
+
+
+def test_runs_whose_end_nobody_has_heard_are_kept_before_others() -> None:
+    """Somebody may come back for them; of those that are alike, the oldest goes first."""
+
+    async def main() -> None:
+        async with stack([[Say("Yes.")]] * 6, run=RunOptions(kept_runs=3)) as up:
+            ids: list[str] = []
+            for heard in (False, True, True, False, True):
+                exchange = await up.chat(buffer=math.inf if heard else 0, on_disconnect="detach")
+                await (exchange.answer() if heard else exchange.head())
+                await trio.testing.wait_all_tasks_blocked()
+                ids.append(exchange.run_id)
+                if not heard:
+                    await exchange.leave()
+            kept = [number for number, run_id in enumerate(ids) if up.service.runs.get(run_id)]
+            assert kept == [0, 3, 4]
+            for run_id in (ids[0], ids[3]):
+                assert "done" in (await up.get(run_id)).frames[-1]
+            await up.ask()
+            await trio.testing.wait_all_tasks_blocked()
+            assert up.service.runs.get(ids[0]) is None, "it has been heard now"
 
     virtually(main)
 

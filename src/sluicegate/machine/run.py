@@ -87,6 +87,13 @@ class Run:
         self._fire(_CLASSIFY.get(type(happened), _delta)(self, happened), happened, outputs)
         return outputs
 
+    def release(self) -> None:
+        """Let go of the conversation, after the terminal event: who keeps the run's log need not keep it twice."""
+        self._messages = []
+        self._request = msgspec.structs.replace(self._request, messages=(), tools=())
+        self._reply = Reply(self._limits.reply)
+        self._started, self._results, self._last_step = {}, {}, None
+
     @property
     def replying(self) -> bool:
         """True while the step's upstream has more to say; deltas may be fed only then."""
@@ -94,7 +101,7 @@ class Run:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The conversation so far: what was asked, and what each finished reply and tool added."""
+        """The conversation so far: what was asked, and what each finished reply and tool added. None once released."""
         return tuple(self._messages)
 
     @property

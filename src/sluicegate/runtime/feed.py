@@ -42,10 +42,11 @@ class Encoder(Protocol):
 
 
 class FeedState(StrEnum):
-    """OPEN until the terminal event is in the log."""
+    """OPEN until the terminal event is in the log, ENDED from then on; HEARD when a reader has taken that."""
 
     OPEN = "open"
     ENDED = "ended"
+    HEARD = "heard"
 
 
 class Feed:
@@ -77,7 +78,7 @@ class Feed:
 
     def publish(self, events: Iterable[Event]) -> None:
         """Append events and serve the readers that wait. Synchronous; after the terminal event nothing is taken."""
-        if self.state is FeedState.ENDED:
+        if self.state is not FeedState.OPEN:
             return
         encode = self._encoder.frames
         for event in events:
@@ -192,7 +193,10 @@ class Reader:
                 return None
             if self.at < feed.end:
                 return self._take()
-            if feed.state is FeedState.ENDED or self.state is ReaderState.CLOSED:
+            if self.state is ReaderState.CLOSED:
+                return None
+            if feed.state is not FeedState.OPEN:
+                feed.state = FeedState.HEARD
                 return None
             await self._sleep()
             beaten, self._beaten = self._beaten, False

@@ -11,6 +11,7 @@ from ..machine.errors import ErrorCode, RunError
 from ..machine.events import RunFailed
 from .alarms import Alarms
 from .driver import Driver
+from .feed import FeedState
 from .ledger import Ledger, MemoryLedger
 from .options import RunOptions
 
@@ -110,27 +111,33 @@ class Runs:
     def _keep(self, driver: Driver) -> None:
         run_id = driver.run.run_id
         del self._live[run_id]
+        driver.run.release()
         now = trio.current_time()
         self._ended[run_id] = _Ended(driver, driver.feed.held, now)
         self._ended_bytes += driver.feed.held
         while len(self._ended) > self._options.kept_runs or self._ended_bytes > self._options.kept_bytes:
-            self._forget_oldest()
+            self._forget_one()
         self._expiry.by(now + self._options.kept_seconds)
         if not self._live:
             self._none_left.set()
             self._none_left = trio.Event()
 
-    def _forget_oldest(self) -> None:
-        run_id, oldest = self._ended.popitem(last=False)
-        self._ended_bytes -= oldest.size
+    def _forget_one(self) -> None:
+        """Forget the oldest run whose end somebody has heard, or the oldest one: others may still be come back for."""
+        heard = (run_id for run_id, ended in self._ended.items() if ended.driver.feed.state is FeedState.HEARD)
+        self._forget(next(heard, None) or next(iter(self._ended)))
+
+    def _forget(self, run_id: str) -> None:
+        self._ended_bytes -= self._ended.pop(run_id).size
         self.unname(run_id)
 
     def _expire(self, now: float) -> float:
         while self._ended:
-            due = next(iter(self._ended.values())).at + self._options.kept_seconds
+            run_id, oldest = next(iter(self._ended.items()))
+            due = oldest.at + self._options.kept_seconds
             if due > now:
                 return due
-            self._forget_oldest()
+            self._forget(run_id)
         return math.inf
 
 

@@ -50,4 +50,4 @@ def refuse_place() -> None:
 
 def is_past_the_end(driver: Driver, after: int) -> bool:
     """Whether a client that has all frames up to `after` has seen the run's terminal."""
-    return driver.feed.state is FeedState.ENDED and after == driver.feed.end
+    return driver.feed.state is not FeedState.OPEN and after == driver.feed.end
