@@ -391,9 +391,10 @@ def test_a_run_that_is_over_may_let_go_of_its_conversation() -> None:
     for happened in (Begin(), TextDelta("sunny"), Finish(FinishReason.STOP, "stop"), UsageDelta(3, 2), End()):
         run.receive(happened)
     before = (run.terminal, run.usage, run.model, run.step, run.state)
-    assert len(run.messages) == 2
+    said = run.messages
+    assert len(said) == 2
     run.release()
-    assert run.messages == ()
+    assert not run.messages
     for late in (Cancel(LEFT), UpstreamFailed(LOST), ToolDone(0, "late"), NOTE, TextDelta("late")):
         assert run.receive(late) == []
     assert (run.terminal, run.usage, run.model, run.step, run.state) == before

@@ -29,7 +29,6 @@ from ..tools.registry import Registry
 from ..wire.upstream.profiles import PROFILES
 from .settings import Setting, apply
 
-
 COLLECT_AFTER = 10_000  # objects made and not freed
 
 
