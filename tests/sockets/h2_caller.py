@@ -23,7 +23,7 @@ STREAM = 1
 
 
 class H2Caller:
-    """One request on one connection. `heard` is the body so far.
+    """One request on one connection. `heard` is the body so far, `reset` why the stream was reset behind its end.
 
     What was read is given back to the server's window, unless `window` says how many bytes it may send in all.
     """
@@ -36,6 +36,7 @@ class H2Caller:
         self._head: dict[str, str] | None = None
         self._complete = False
         self.heard = bytearray()
+        self.reset: int | None = None
         self.http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         if window is not None:
             self.http.local_settings[h2.settings.SettingCodes.INITIAL_WINDOW_SIZE] = window
@@ -134,9 +135,11 @@ class H2Caller:
                     self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
                 self._complete = True
-            assert not isinstance(event, (h2.events.StreamReset, h2.events.ConnectionTerminated)), (
-                f"unexpected {event!r}"
-            )
+            elif isinstance(event, h2.events.StreamReset) and self._complete:
+                self.reset = event.error_code  # the rest of the request is not wanted (RFC 9113, section 8.1)
+            assert self.reset is not None or not isinstance(
+                event, (h2.events.StreamReset, h2.events.ConnectionTerminated)
+            ), f"unexpected {event!r}"
         await self.flush()
 
 

@@ -116,6 +116,7 @@ class SafeTCPServer(TCPServer):
         self.idle_task = _Timer(self)  # type: ignore[assignment]
         self._open = trio.CancelScope()
         self._receiving = trio.CancelScope()
+        self._waits = False  # for the client's next bytes; `_receiving` is cancelled only then
 
     async def run(self) -> None:
         """Serve the connection to its end.
@@ -168,7 +169,7 @@ class SafeTCPServer(TCPServer):
         self._open.deadline = trio.current_time() + wait
         if self.context.terminated.is_set():
             self.close_soon()
-        elif isinstance(protocol, SafeH11Protocol) and protocol.is_resumable:
+        elif self._waits and isinstance(protocol, SafeH11Protocol) and protocol.is_resumable:
             self._receiving.cancel()
 
     def busy(self) -> None:
@@ -181,9 +182,12 @@ class SafeTCPServer(TCPServer):
         self._open.cancel()
 
     async def _read_data(self) -> None:
+        more = True
         with self._open:
-            while await self._read():
-                pass
+            while more:
+                with trio.CancelScope() as self._receiving:  # one for many reads, as each would cost 5 us
+                    while more:
+                        more = await self._read()
         self.context.idle.discard(self)
         await self.protocol.handle(Closed())
         await self._close()
@@ -195,13 +199,13 @@ class SafeTCPServer(TCPServer):
             self._begin_head()
             await protocol.resume()
             return True
-        with trio.CancelScope() as self._receiving:
-            try:
-                data = bytes(await self.stream.receive_some(MAX_RECV))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return False
-        if self._receiving.cancelled_caught:
-            return True
+        self._waits = True
+        try:
+            data = bytes(await self.stream.receive_some(MAX_RECV))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        finally:
+            self._waits = False
         if self in self.context.idle and isinstance(protocol, SafeH11Protocol):
             self._begin_head()
         await self.protocol.handle(RawData(data))
@@ -285,8 +289,9 @@ class SafeH11Protocol(H11Protocol):
 
     async def _close_stream(self) -> None:
         """Tell the application, even from a task that is being cancelled; its queue of messages may be full."""
-        with trio.move_on_after(SHIELD_SECONDS, shield=True):
-            await super()._close_stream()
+        if self.stream is not None:
+            with trio.move_on_after(SHIELD_SECONDS, shield=True):
+                await super()._close_stream()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """H2: no upgrade to HTTP/2 from within HTTP/1.1 (it is obsolete); its settings, unchecked, end the worker."""
