@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..machine.errors import RunError, SluicegateError
 from ..machine.history import Request
 from ..wire.upstream.base import Decoder
+
+# Under this name a transport of ours hands out the body beside the response, as an iterator that is closed with it: two
+# layers of generators fewer for each token.
+BODY: Final = "sluicegate.body"
 
 
 class ProviderError(SluicegateError):

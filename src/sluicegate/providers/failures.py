@@ -39,15 +39,9 @@ def opening(sdk: SdkErrors) -> Iterator[None]:
         raise ProviderUnavailable(UNREACHABLE) from error
 
 
-@contextmanager
-def reading() -> Iterator[None]:
-    """Rename what reading a reply may raise."""
-    try:
-        yield
-    except httpx2.TimeoutException as error:
-        raise StreamLost(SLOW) from error
-    except (httpx2.HTTPError, httpx2.StreamError) as error:
-        raise StreamLost(LOST) from error
+def lost(error: httpx2.HTTPError | httpx2.StreamError) -> StreamLost:
+    """Return the name here of what reading a reply may raise."""
+    return StreamLost(SLOW if isinstance(error, httpx2.TimeoutException) else LOST)
 
 
 def _refused(refusal: Any) -> ProviderError:

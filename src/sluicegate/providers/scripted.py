@@ -18,6 +18,7 @@ from ..wire.downstream.anthropic_messages import MessagesEncoder
 from ..wire.downstream.dialect import DialectEncoder
 from ..wire.downstream.openai_chat import ChatEncoder
 from ..wire.downstream.openai_responses import ResponsesEncoder
+from .base import BODY
 from .script import Cut, Pause, Reply, Reset, Stall, Status, Stop, Unreachable, perform
 from .scripted_request import ScriptedRequest, decode_request
 
@@ -99,7 +100,7 @@ class ScriptedTransport(httpx2.AsyncBaseTransport):
         self.opened += 1
         stream = _Body(request, asked, reply, sizes, reply_id=f"scripted-{number}", on_close=self._count_close)
         headers = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": f"req-{number}"}
-        return httpx2.Response(200, headers=headers, stream=stream)
+        return httpx2.Response(200, headers=headers, stream=stream, extensions={BODY: stream})
 
     def _count_close(self) -> None:
         self.closed += 1

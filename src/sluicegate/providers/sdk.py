@@ -15,8 +15,9 @@ import trio
 from ..machine.history import Request
 from ..wire.upstream.base import Decoder
 from ..wire.upstream.profiles import AUTO, Profile
+from .base import BODY
 from .dialects import Dialect
-from .failures import SdkErrors, opening, reading
+from .failures import SdkErrors, lost, opening
 
 if TYPE_CHECKING:
     import anthropic
@@ -61,9 +62,13 @@ class SdkProvider:
                 content=self._dialect.encode(request),
                 options={"headers": _HEADERS},
             )
+        body: AsyncIterator[bytes] | None = response.extensions.get(BODY)
         try:
-            async with aclosing(_chunks(response)) as chunks:
-                yield chunks
+            if body is not None and not _is_encoded(response) and not _is_plain_json(response):
+                yield _Chunks(body)
+            else:
+                async with aclosing(_chunks(response)) as chunks:
+                    yield chunks
         finally:
             with trio.move_on_after(CLOSE_GRACE, shield=True):
                 await response.aclose()
@@ -72,8 +77,24 @@ class SdkProvider:
         await self._client.close()
 
 
+class _Chunks:
+    """The body of a transport of ours, its errors renamed. Closed with its response."""
+
+    def __init__(self, body: AsyncIterator[bytes]) -> None:
+        self._next = body.__anext__
+
+    def __aiter__(self) -> "_Chunks":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._next()
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise lost(error) from error
+
+
 async def _chunks(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    with reading():
+    try:
         async with aclosing(_body(response)) as chunks:
             if _is_plain_json(response):
                 # A server that does not stream, or an error with status 200 (case 43): as one event, decoders read it.
@@ -83,6 +104,8 @@ async def _chunks(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
                 yield b"\n\n"
             async for chunk in chunks:
                 yield chunk
+    except (httpx2.HTTPError, httpx2.StreamError) as error:
+        raise lost(error) from error
 
 
 def _is_plain_json(response: httpx2.Response) -> bool:
@@ -90,9 +113,14 @@ def _is_plain_json(response: httpx2.Response) -> bool:
     return media_type.partition(";")[0].strip().lower() == "application/json"
 
 
+def _is_encoded(response: httpx2.Response) -> bool:
+    encoding: str = response.headers.get("content-encoding", "identity")
+    return encoding != "identity"
+
+
 def _body(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
     """The body as the transport hands it out; only one that is encoded, unasked, passes through httpx2's decoders."""
-    if response.headers.get("content-encoding", "identity") != "identity":
+    if _is_encoded(response):
         return response.aiter_bytes()
     return cast(AsyncGenerator[bytes, None], aiter(cast(httpx2.AsyncByteStream, response.stream)))
 

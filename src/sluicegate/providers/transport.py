@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 import httpx2
 import trio
 
+from .base import BODY
 from .connection import Connection, ResponseParser, Stage, open_connection
 
 MAX_CONNECTIONS = 1000  # per origin, the SDKs' own default
@@ -115,7 +116,7 @@ class TrioTransport(httpx2.AsyncBaseTransport):
             body.close()
             raise
         parser = body.parser
-        extensions = {"http_version": parser.http_version}
+        extensions = {"http_version": parser.http_version, BODY: body}
         return httpx2.Response(parser.status, headers=parser.headers, stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
@@ -239,8 +240,9 @@ class _Body(httpx2.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
+        parser = self.parser
         try:
-            while not (data := self.parser.take()) and self.parser.stage is not Stage.COMPLETE:
+            while not (data := parser.take()) and parser.stage is not Stage.COMPLETE:
                 await self._receive()
         except BaseException:
             self.close()

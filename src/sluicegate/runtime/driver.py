@@ -221,15 +221,16 @@ class Driver:
 
     def _feed_deltas(self, step: int, deltas: list[Delta]) -> bool:
         """Feed what one read brought, publish it as one; return whether the step wants more."""
+        run = self.run
         outputs: list[Output] = []
-        for delta in merged(deltas):
-            if not self._is_listening(step):
+        for delta in merged(deltas) if len(deltas) > 1 else deltas:
+            if run.step != step or not run.replying:
                 break
-            outputs += self.run.receive(delta)
+            outputs += run.receive(delta)
         if outputs:  # a provider that only shows that it is there (pings, usage) is none that answers
             self._perform(outputs)
             self._watch.hear()
-        if self._is_listening(step):
+        if run.step == step and run.replying:
             return True
         self._watch.stop_listening()
         return False

@@ -68,8 +68,8 @@ class Feed:
         self._log_bytes = log_bytes
         self._trimmed = 0
         self._folded = 0
-        # A lot, not an event: nothing is made for a wait, and waking costs nothing while nobody waits.
-        self._drained = ParkingLot()
+        # Who waits for room. A lot, not an event: nothing is made for a wait, and nothing is woken while nobody waits.
+        self.drained = ParkingLot()
 
     @property
     def held(self) -> int:
@@ -113,7 +113,7 @@ class Feed:
     async def wait_room(self) -> None:
         """Wait until every attached reader has taken all but `room` bytes. A checkpoint only if it has to wait."""
         while self.is_full():
-            await self._drained.park()
+            await self.drained.park()
 
     def is_full(self) -> bool:
         """Whether a reader lags more than `room` bytes behind."""
@@ -125,8 +125,7 @@ class Feed:
 
     def note_taken(self) -> None:
         """A reader took something; whoever waits for room may look again."""
-        if self._drained:
-            self._drained.unpark_all()
+        self.drained.unpark_all()
 
     def bytes_before(self, after: int) -> int:
         """Return the size of all frames up to number `after`."""
@@ -281,7 +280,8 @@ class Reader:
             data = b"".join(frames[at:end])
         self.at = feed.base + end
         self.taken += len(data)
-        feed.note_taken()
+        if feed.drained:
+            feed.note_taken()
         return data
 
     def _take_gap(self) -> bytes:

@@ -28,6 +28,7 @@ from .writer import GONE, Writer
 
 SINK: Final = "sluicegate.sink"
 _WRITER: Final = "sluicegate.writer"
+_CHUNK: Final = b"%x\r\n%b\r\n"
 
 
 class ResponseSink:
@@ -43,7 +44,7 @@ class ResponseSink:
         if not self.ready:
             return "gone"
         try:
-            return self._writer.write(_chunk(data))
+            return self._writer.write(_CHUNK % (len(data), data))
         except OSError:
             return "gone"
 
@@ -96,7 +97,7 @@ class FastH11Protocol(SafeH11Protocol):
         if sink is None:
             await super().stream_send(event)
         elif isinstance(event, Body) and sink.ready:
-            await self.send(RawData(_chunk(event.data)))
+            await self.send(RawData(_CHUNK % (len(event.data), event.data)))
         else:
             if isinstance(event, EndBody):
                 sink.ready = False
@@ -120,10 +121,6 @@ def install() -> None:
     safety.install()
     hypercorn.protocol.H11Protocol = FastH11Protocol  # type: ignore[attr-defined,assignment]  # not exported
     hypercorn.trio.run.TCPServer = FastTCPServer  # type: ignore[attr-defined]  # the same
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _is_chunked(response: Response) -> bool:

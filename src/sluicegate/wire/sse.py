@@ -118,6 +118,11 @@ class SseDecoder:
             self._lines(rest, out)
         return out
 
+    @property
+    def is_between(self) -> bool:
+        """Whether the next byte begins a line outside an event."""
+        return self._phase is _BETWEEN
+
     def eof(self) -> list[SseEvent | SseFault]:
         """Ends the input: a fault if it stopped inside a UTF-8 character (or inside the BOM), else nothing.
 

@@ -48,6 +48,7 @@ from .anthropic_messages_events import (
     text,
 )
 from .faults import unreadable
+from .plain_text import PlainText
 from .verbatim import verbatim
 
 # `compaction` is Anthropic's word for a pause asked for by `pause_after_compaction`: the caller resends and goes on.
@@ -117,6 +118,7 @@ class AnthropicMessagesDecoder:
 
     def __init__(self, max_event_bytes: int = 8 * 1024 * 1024) -> None:
         self._sse = SseDecoder(max_event_bytes)
+        self._plain = PlainText(self._sse, read_event)
         self._phase = _Phase.WAITING
         self._blocks: dict[int, _OpenBlock] = {}
         self._begun = 0
@@ -124,6 +126,8 @@ class AnthropicMessagesDecoder:
 
     def feed(self, data: bytes) -> list[Delta]:
         """Return the deltas that `data` completes, in wire order, possibly none; after `End` or `Failure`, none."""
+        if (delta := self._plain.match(data)) is not None:
+            return [delta]
         out: list[Delta] = []
         if self._is_over():
             return out
@@ -134,6 +138,7 @@ class AnthropicMessagesDecoder:
                 self._fail(unreadable("event_stream"), out)
             if self._is_over():
                 break
+        self._plain.learn(data, out)
         return out
 
     def eof(self) -> list[Delta]:

@@ -50,6 +50,7 @@ from .openai_chat_events import (
     read_error_event,
     read_usage,
 )
+from .plain_text import PlainText
 from .profiles import AUTO, Profile
 from .verbatim import verbatim
 
@@ -85,12 +86,15 @@ class OpenAIChatDecoder:
     def __init__(self, profile: Profile = AUTO) -> None:
         self._profile = profile
         self._sse = SseDecoder()
+        self._plain = PlainText(self._sse, read_chunk)
         self._phase = _Phase.OPEN
         self._model: str | None = None
         self._reasoning_field = ""
 
     def feed(self, data: bytes) -> list[Delta]:
         """See `base.Decoder`."""
+        if (delta := self._plain.match(data)) is not None:
+            return [delta]
         out: list[Delta] = []
         for item in self._sse.feed(data):
             if self._phase is _Phase.ENDED:
@@ -99,6 +103,7 @@ class OpenAIChatDecoder:
                 self._event(item, out)
             else:
                 self._fail(unreadable("event_stream"), out)
+        self._plain.learn(data, out)
         return out
 
     def eof(self) -> list[Delta]:
