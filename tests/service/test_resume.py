@@ -229,7 +229,7 @@ def test_case_59_a_cursor_of_one_run_is_refused_by_another() -> None:
     virtually(main)
 
 
-def test_case_57_and_58_who_rejoins_an_ended_run_gets_the_missed_tail_and_then_the_end() -> None:
+def test_case_57_case_58_who_rejoins_an_ended_run_gets_the_missed_tail_and_then_the_end() -> None:
     """At once, from each cursor, without waiting, heartbeats or anything in front of the tail."""
 
     async def main() -> None:

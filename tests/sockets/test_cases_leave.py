@@ -58,7 +58,7 @@ async def break_early(rig: Rig, protocol: Protocol, drop: int, seen: Counter[str
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_case_52_and_53_two_hundred_early_breaks_leave_the_pool_as_it_was(protocol: Protocol) -> None:
+async def test_case_52_case_53_two_hundred_early_breaks_leave_the_pool_as_it_was(protocol: Protocol) -> None:
     seen: Counter[str] = Counter()
     async with running_rig() as rig:
 
