@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import platform
 import pty
 import re
 import signal
@@ -45,6 +46,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 COMMAND = [sys.executable, "-c", "import sys; from sluicegate.cli import main; sys.exit(main())"]
 CANARY = "sk-canary-0123456789abcdef"
 DRAIN = 0.5  # seconds
+READ = {"x86_64": "0", "aarch64": "63"}[platform.machine()]  # the system call
 PROVIDERS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
 
 
@@ -413,7 +415,7 @@ class Terminal:
         """
         await self.see("> ")
         syscall = Path(f"/proc/{self.process.pid}/syscall")  # its number, then its arguments: descriptor 0 is first
-        await eventually(lambda: syscall.read_text().split()[1:2] == ["0x0"])
+        await eventually(lambda: syscall.read_text().split()[:2] == [READ, "0x0"])
 
     async def press(self, keys: str) -> None:
         await self._stream.send_all(keys.encode())

@@ -13,23 +13,32 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from sluicegate.machine.events import Event
-from sluicegate.machine.history import Request
+from sluicegate.machine.history import Request, TextPart, UserMessage
+from sluicegate.machine.run import Run
 from sluicegate.machine.run_inputs import Output
 from sluicegate.providers.dialects import DIALECTS
-from sluicegate.providers.sdk import SdkProvider
+from sluicegate.providers.environment import provider_of
+from sluicegate.providers.script import Say, Stall
+from sluicegate.providers.scripted import ScriptedTransport
+from sluicegate.providers.sdk import SdkProvider, UpstreamOptions
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.batch import Batch
-from sluicegate.runtime.driver import Driver
+from sluicegate.runtime.driver import LEFT, Driver
 from sluicegate.runtime.feed import Feed, FeedState
+from sluicegate.runtime.options import RunOptions
 from sluicegate.runtime.watch import Watch
 from sluicegate.service.stream import Lease
+from sluicegate.tools.registry import Registry
+from sluicegate.wire.downstream.native import NativeEncoder
 from tests.runtime.sweep import HOWS, Stage, faults, play, repro
 from tests.shared import CHECKOUT
 
 pytestmark = pytest.mark.sweep
 
+REQUEST = Request("m", (UserMessage((TextPart("hello"),)),))
 SEEDS = (0, 1)
 FLOOR = 120  # steps of one clean run, on any wire
 ENOUGH = 10  # faults of one sweep
@@ -132,13 +141,26 @@ def _close_not_shielded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def open_and_wait(self: SdkProvider, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
         kept.append(opened(self, request))
         try:
-            yield await kept[-1].__aenter__()
+            yield Unabortable(await kept[-1].__aenter__())
         finally:
             await trio.lowlevel.checkpoint()
             await kept[-1].__aexit__(None, None, None)
 
     opened = SdkProvider.open
     monkeypatch.setattr(SdkProvider, "open", open_and_wait)
+
+
+class Unabortable:
+    """Chunks as other transports have them: only their task can close the upstream."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> "Unabortable":
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._chunks)
 
 
 def _terminal_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,3 +260,38 @@ def test_the_sweep_finds(mutate: Callable[[pytest.MonkeyPatch], None], how: str)
         found, _ = sweep(stage, how, 0, range(1, count + 1))
     stage.close()
     assert found
+
+
+def test_chunks_that_cannot_be_aborted_are_closed_by_their_task(stage: Stage) -> None:
+    """The same sweep, without the short way."""
+    opened = SdkProvider.open
+
+    @asynccontextmanager
+    async def open_plainly(self: SdkProvider, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with opened(self, request) as chunks:
+            yield Unabortable(chunks)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(SdkProvider, "open", open_plainly)
+        clean, steps = play(stage)
+        assert faults(clean, "stop") == []
+        found, seen = sweep(stage, "stop", 0, range(1, steps.count + 1))
+    assert not found, "\n".join(found)
+    assert seen["runs"] == steps.count
+
+
+async def test_the_provider_is_cut_off_in_the_tick_that_cancels() -> None:
+    """Before any other task runs: where many clients leave at once, their upstreams do not wait for each other."""
+    transport = ScriptedTransport([[Say("Half"), Stall()]])
+    provider = provider_of("openai_chat", UpstreamOptions(max_retries=0), transport, "k", "http://scripted.invalid/v1")
+    driver = Driver(Run("r", REQUEST), provider, Registry(()), Feed(NativeEncoder("e"), 1_000), RunOptions())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.drive, Alarms(nursery))
+        await driver.answered.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert transport.active == 1
+        driver.cancel(LEFT)
+        assert transport.active == 0
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    await provider.aclose()

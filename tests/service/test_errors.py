@@ -10,6 +10,8 @@ import trio
 from sluicegate.machine.deltas import Finish, FinishReason
 from sluicegate.machine.errors import ErrorCode, RunError
 from sluicegate.machine.limits import RunLimits
+from sluicegate.machine.run import Run
+from sluicegate.machine.run_inputs import Output
 from sluicegate.providers.script import (
     Action,
     Call,
@@ -25,7 +27,6 @@ from sluicegate.providers.script import (
     perform,
 )
 from sluicegate.providers.scripted_request import ScriptedRequest
-from sluicegate.runtime import merge
 from sluicegate.runtime.options import RunOptions
 from sluicegate.service.options import ServiceOptions
 from sluicegate.service.problems import STATUS, respond_run_error
@@ -588,14 +589,14 @@ async def check_bug(up: Stack) -> None:
 
 def test_a_bug_ends_its_own_run_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of ours inside one run: INTERNAL for that run, the next one is answered."""
-    real, broken = merge.merged, iter([True])
+    real, broken = Run.receive, iter([True])
 
-    def merged(deltas: list[Any]) -> list[Any]:
-        if any(getattr(delta, "text", "") == "two" for delta in deltas) and next(broken, False):
+    def receive(self: Run, happened: Any) -> list[Output]:
+        if getattr(happened, "text", "") == "two" and next(broken, False):
             raise ZeroDivisionError(CANARY)
-        return real(deltas)
+        return real(self, happened)
 
-    monkeypatch.setattr("sluicegate.runtime.driver.merged", merged)
+    monkeypatch.setattr(Run, "receive", receive)
 
     async def main() -> None:
         async with stack([[Say("one ", words=0), Say("two"), Stall()], [Say("The service lives.")]]) as up:

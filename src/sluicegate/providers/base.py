@@ -2,15 +2,38 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from ..machine.errors import RunError, SluicegateError
 from ..machine.history import Request
 from ..wire.upstream.base import Decoder
 
-# Under this name a transport of ours hands out the body beside the response, as an iterator that is closed with it: two
-# layers of generators fewer for each token.
+# Under this name a transport of ours hands out the body beside the response, as a Body: two layers of generators fewer
+# for each token, and a close that waits for nobody.
 BODY: Final = "sluicegate.body"
+
+
+class Body(Protocol):
+    """The body of a response, closed with it or before it."""
+
+    async def __anext__(self) -> bytes:
+        """Return what the next read brings. Raises httpx2's errors."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection, unless the response is complete. Synchronous; may be called while another task waits in
+        `__anext__`, which then raises or goes on waiting to be cancelled. A second time does nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class Abortable(Protocol):
+    """Chunks of a provider that can be cut off before their reader is scheduled again."""
+
+    def abort(self) -> None:
+        """Close the upstream now. Synchronous; the reader's next item is StreamLost, or never comes."""
+        ...
 
 
 class ProviderError(SluicegateError):
@@ -48,7 +71,8 @@ class Provider(Protocol):
         """Send `request`; inside the context, iterate over the raw bytes of the reply, all of one read at a time.
 
         Entering raises ProviderUnavailable or ProviderRejected, iterating StreamLost. Leaving the context closes the
-        upstream at once unless it was read to its end; then the connection is kept. Cancellation closes it too.
+        upstream at once unless it was read to its end; then the connection is kept. Cancellation closes it too. The
+        iterator may be Abortable.
         """
         ...
 

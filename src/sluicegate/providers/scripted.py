@@ -167,6 +167,10 @@ class _Body(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Count the close, once. No checkpoint: it works in a cancelled scope."""
+        self.close()
+
+    def close(self) -> None:
+        """Count the close, once."""
         if not self._closed:
             self._closed = True
             self._on_close()

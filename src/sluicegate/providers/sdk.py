@@ -15,7 +15,7 @@ import trio
 from ..machine.history import Request
 from ..wire.upstream.base import Decoder
 from ..wire.upstream.profiles import AUTO, Profile
-from .base import BODY
+from .base import BODY, Body
 from .dialects import Dialect
 from .failures import SdkErrors, lost, opening
 
@@ -62,7 +62,7 @@ class SdkProvider:
                 content=self._dialect.encode(request),
                 options={"headers": _HEADERS},
             )
-        body: AsyncIterator[bytes] | None = response.extensions.get(BODY)
+        body: Body | None = response.extensions.get(BODY)
         try:
             if body is not None and not _is_encoded(response) and not _is_plain_json(response):
                 yield _Chunks(body)
@@ -78,10 +78,11 @@ class SdkProvider:
 
 
 class _Chunks:
-    """The body of a transport of ours, its errors renamed. Closed with its response."""
+    """The body of a transport of ours, its errors renamed (Abortable). Closed with its response."""
 
-    def __init__(self, body: AsyncIterator[bytes]) -> None:
+    def __init__(self, body: Body) -> None:
         self._next = body.__anext__
+        self.abort = body.close
 
     def __aiter__(self) -> "_Chunks":
         return self

@@ -17,7 +17,7 @@ from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
 from ..machine.usage import estimate_prompt_tokens
-from ..providers.base import Provider, ProviderError
+from ..providers.base import Abortable, Provider, ProviderError
 from ..tools.registry import Registry
 from .alarms import Alarms
 from .batch import Batch
@@ -83,6 +83,7 @@ class Driver:
         self._ledger = ledger or MemoryLedger()
         self._scope: trio.CancelScope | None = None  # while it drives
         self._batch: Batch | None = None
+        self._chunks: Abortable | None = None  # of the step that is being read
         self._wanted: OpenUpstream | None = None
         self._wake = trio.Event()
         self._watch = Watch(options, feed, self.cancel)
@@ -104,6 +105,7 @@ class Driver:
         finally:
             self.tell(Cancel(SHUTTING_DOWN))
             self.phase = Phase.ENDED
+            self._chunks = None
             self._watch.stop()
 
     def tell(self, happened: Input) -> None:
@@ -156,8 +158,11 @@ class Driver:
 
     def _end(self, terminal: Terminal) -> None:
         self._wake.set()
-        if isinstance(terminal, RunFailed) and self._scope is not None:
-            self._scope.cancel()
+        if isinstance(terminal, RunFailed):
+            if self._chunks is not None:
+                self._chunks.abort()  # not only when the run's task has its turn: many may leave at once
+            if self._scope is not None:
+                self._scope.cancel()
 
     def _obey(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -195,6 +200,7 @@ class Driver:
         try:
             async with self._provider.open(wanted.request) as chunks:
                 self.phase = Phase.STREAMING
+                self._chunks = chunks if isinstance(chunks, Abortable) else None
                 async for data in chunks:
                     if not self._feed_deltas(wanted.step, decoder.feed(data)):
                         # Read on to EOF for a moment, so that the connection can be used again.

@@ -28,6 +28,7 @@ from .writer import GONE, Writer
 
 SINK: Final = "sluicegate.sink"
 _WRITER: Final = "sluicegate.writer"
+_END: Final = RawData(b"")  # a client that sends no more has left; what follows would say so only later
 _CHUNK: Final = b"%x\r\n%b\r\n"
 
 
@@ -87,7 +88,7 @@ class FastH11Protocol(SafeH11Protocol):
 
     async def handle(self, event: Event) -> None:
         """Tell the sink's owner of a close in the same tick, before the tasks hear of it."""
-        if isinstance(event, Closed) and self._sink is not None:
+        if self._sink is not None and (isinstance(event, Closed) or event == _END):
             self._sink.gone()
         await super().handle(event)
 
