@@ -424,6 +424,12 @@ class Terminal:
         await self._stream.aclose()
 
 
+def as_in_a_terminal() -> None:
+    """Before the program starts: the terminal is its own, and Ctrl-C is not ignored, as it is for background jobs."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def terminal(*arguments: str) -> AsyncIterator[Terminal]:
     master, slave = pty.openpty()
@@ -434,7 +440,7 @@ async def terminal(*arguments: str) -> AsyncIterator[Terminal]:
         stderr=slave,
         env=environment(TERM="dumb"),
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=as_in_a_terminal,
     )
     os.close(slave)
     found = Terminal(master, process)
