@@ -117,7 +117,8 @@ def _install(venv: Path, python: str, packages: Iterable[str]) -> None:
 def run(bench: Path, home: Path, targets: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Run the driver of the harness; return its results."""
     serve = f"OPENAI_BASE_URL=$UP/v1 OPENAI_API_KEY=x exec {shlex.quote(str(home / 'sluicegate/bin/sluicegate'))}"
-    ours = {"cmd": ["sh", "-c", f"{serve} serve --port {{port}}"], "path": "/chat", "body": _BODY, "slowtest": 1}
+    serve += f" serve --port {{port}} --spool {shlex.quote(str(home / 'spool'))}"
+    ours = {"cmd": ["sh", "-c", serve], "path": "/chat", "body": _BODY, "slowtest": 1}
     env = {**os.environ, "BENCH_HOME": str(home)}
     listed = subprocess.run([sys.executable, "targets.py", f"sluicegate={json.dumps(ours)}"], cwd=bench, env=env,
                             capture_output=True, text=True, check=True).stdout  # fmt: skip
