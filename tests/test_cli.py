@@ -46,7 +46,9 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 COMMAND = [sys.executable, "-c", "import sys; from sluicegate.cli import main; sys.exit(main())"]
 CANARY = "sk-canary-0123456789abcdef"
 DRAIN = 0.5  # seconds
-READ = {"x86_64": "0", "aarch64": "63"}[platform.machine()]  # the system call
+# The system calls, by number and first argument, in which a program waits for its terminal: read(0, ...), or, where
+# something has imported readline, pselect6(1, ...).
+WAITS = {"x86_64": ("0 0x0", "270 0x1"), "aarch64": ("63 0x0", "72 0x1")}[platform.machine()]
 PROVIDERS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
 
 
@@ -414,8 +416,8 @@ class Terminal:
         just before that read is seen only after it.
         """
         await self.see("> ")
-        syscall = Path(f"/proc/{self.process.pid}/syscall")  # its number, then its arguments: descriptor 0 is first
-        await eventually(lambda: syscall.read_text().split()[:2] == [READ, "0x0"])
+        syscall = Path(f"/proc/{self.process.pid}/syscall")
+        await eventually(lambda: " ".join(syscall.read_text().split()[:2]) in WAITS)
 
     async def press(self, keys: str) -> None:
         await self._stream.send_all(keys.encode())
