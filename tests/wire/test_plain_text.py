@@ -140,3 +140,22 @@ def test_what_is_new_in_every_event_is_looked_for_only_so_often() -> None:
     for number in range(2 * TRIES):
         assert decoder._plain._tries == max(TRIES - number, 0)
         decoder.feed(chat_words("same words", obfuscation=str(number)))
+
+
+def test_what_only_looks_like_the_words_is_not_taken_for_them() -> None:
+    """The words stand in the text as escapes, and once more in plain, as a key."""
+    event = chat_words("id").replace(b'"content":"id"', b'"content":"\\u0069d"')
+    assert event.count(b'"id"') == 1
+    decoder: Any = OpenAIChatDecoder()
+    for read in (BEGINNINGS["openai_chat"], event, event):
+        decoder.feed(read)
+    assert decoder._plain._head == b""
+    assert decoder._plain._tries == TRIES - 2
+
+
+@pytest.mark.parametrize("dialect", DECODERS)
+def test_words_that_are_not_utf_8_go_the_general_way(dialect: str) -> None:
+    words = chat_words if dialect == "openai_chat" else message_words
+    reads = [BEGINNINGS[dialect], words("one"), words("two").replace(b"two", b"t\xffo"), words("three")]
+    short, general = both(dialect, reads)
+    assert short == general

@@ -116,7 +116,6 @@ class SafeTCPServer(TCPServer):
         self.idle_task = _Timer(self)  # type: ignore[assignment]
         self._open = trio.CancelScope()
         self._receiving = trio.CancelScope()
-        self._waits = False  # for the client's next bytes; `_receiving` is cancelled only then
 
     async def run(self) -> None:
         """Serve the connection to its end.
@@ -169,7 +168,7 @@ class SafeTCPServer(TCPServer):
         self._open.deadline = trio.current_time() + wait
         if self.context.terminated.is_set():
             self.close_soon()
-        elif self._waits and isinstance(protocol, SafeH11Protocol) and protocol.is_resumable:
+        elif isinstance(protocol, SafeH11Protocol) and protocol.is_resumable:
             self._receiving.cancel()
 
     def busy(self) -> None:
@@ -182,12 +181,9 @@ class SafeTCPServer(TCPServer):
         self._open.cancel()
 
     async def _read_data(self) -> None:
-        more = True
         with self._open:
-            while more:
-                with trio.CancelScope() as self._receiving:  # one for many reads, as each would cost 5 us
-                    while more:
-                        more = await self._read()
+            while await self._read():
+                pass
         self.context.idle.discard(self)
         await self.protocol.handle(Closed())
         await self._close()
@@ -199,13 +195,14 @@ class SafeTCPServer(TCPServer):
             self._begin_head()
             await protocol.resume()
             return True
-        self._waits = True
-        try:
-            data = bytes(await self.stream.receive_some(MAX_RECV))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return False
-        finally:
-            self._waits = False
+        # A scope for this read alone: it may be cancelled when the bytes are here already, and must not reach further.
+        with trio.CancelScope() as self._receiving:
+            try:
+                data = bytes(await self.stream.receive_some(MAX_RECV))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return False
+        if self._receiving.cancelled_caught:
+            return True
         if self in self.context.idle and isinstance(protocol, SafeH11Protocol):
             self._begin_head()
         await self.protocol.handle(RawData(data))
