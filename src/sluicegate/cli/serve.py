@@ -84,8 +84,8 @@ async def _serve(options: argparse.Namespace, tools: Registry, ledger: Ledger) -
 
 
 def _spare_the_collector() -> None:
-    """What was made until now lives as long as the process: Python's collector need not look at it again and again. It
-    took a tenth of the CPU of short requests, and full collections held up every stream, for up to half a second.
+    """What was made until now lives as long as the process: Python's collector need not look at it again and again.
+    That took about a tenth of the CPU of short requests, and full collections hold up every stream.
     """
     gc.collect()
     gc.freeze()

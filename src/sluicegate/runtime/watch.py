@@ -32,7 +32,7 @@ class Watch:
 
     def start(self, alarms: Alarms) -> None:
         """The run begins."""
-        # Trio's own function looks for the clock each time, and takes twice as long.
+        # Trio's own function looks for the clock each time.
         self._now = trio.lowlevel.current_clock().current_time
         now = self._now()
         self._alarm = alarms.alarm(self._ring)
