@@ -46,6 +46,10 @@ def cursors(body: bytes) -> list[tuple[str, bytes]]:
     return found
 
 
+def _undated(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return sorted((name, value) for name, value in headers if name != "Date")
+
+
 # --- resume
 
 
@@ -57,7 +61,7 @@ def test_a_log_replays_byte_for_byte_from_every_cursor(socket: bool) -> None:
             run_id = whole.header("Run-Id") or ""
             again = await up.get(run_id)
             assert again.body == whole.body
-            assert sorted(again.headers) == sorted(whole.headers)
+            assert _undated(again.headers) == _undated(whole.headers)
             places = cursors(whole.body)
             assert len(places) > 10
             for cursor, rest in places:

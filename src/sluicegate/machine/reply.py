@@ -90,7 +90,7 @@ class Reply:
 
         Raises RemoteProtocolError, and changes nothing, if the provider may not send this now.
         """
-        symbol = self.classify(delta)
+        symbol = _CLASSIFY[type(delta)](self, delta)
         arrow = self._table[self.state].get(symbol)
         if arrow is None:
             raise RemoteProtocolError(f"The provider sent {symbol} in state {self.state}.")
@@ -152,11 +152,13 @@ class Reply:
     # -- classification -------------------------------------------------------------------------------------------
 
     def _classify_words(self, delta: _WordsDelta) -> Symbol:
-        if self._size + utf8_len(delta.text) > self._limits.reply_bytes:
+        text = delta.text
+        # Inline, here and in `append`: both come with every token.
+        if self._size + (len(text) if text.isascii() else utf8_len(text)) > self._limits.reply_bytes:
             return Symbol.LIMIT
         kind, opening, more = _WORDS[type(delta)]
         focus = self._focus
-        if not delta.text and isinstance(delta, ReasoningDelta) and delta.raw and delta.key in self._reasoning_parts:
+        if not text and isinstance(delta, ReasoningDelta) and delta.raw and delta.key in self._reasoning_parts:
             # Providers send the whole item again when it is done, even after the next part began.
             return more if self._reasoning_parts[delta.key] is focus else Symbol.PART_UPDATE
         return more if focus.kind is kind and focus.key == delta.key else opening
@@ -249,7 +251,7 @@ class Reply:
         else:
             text = self._news(part.kind, delta)
         if text:
-            self._size += utf8_len(text)
+            self._size += len(text) if text.isascii() else utf8_len(text)
             if text := part.take(text):
                 events.append(PartDelta(part.index, part.kind, text))
 

@@ -84,7 +84,8 @@ class Run:
         raise: they end the run with UPSTREAM_ERROR. Synchronous and not re-entrant: any task of the run may call it.
         """
         outputs: list[Output] = []
-        self._fire(_CLASSIFY.get(type(happened), _delta)(self, happened), happened, outputs)
+        classify = _CLASSIFY.get(type(happened))
+        self._fire(Symbol.DELTA if classify is None else classify(self, happened), happened, outputs)
         return outputs
 
     def release(self) -> None:
@@ -272,10 +273,7 @@ _REPLYING = (State.CALLING, State.REPLYING)
 _REPLY_OVER = (ReplyState.DONE, ReplyState.FAILED)
 
 
-def _delta(_run: Run, _happened: object) -> Symbol:
-    return Symbol.DELTA
-
-
+# Whatever is not here is a delta.
 _CLASSIFY: dict[type, Callable[[Run, Any], Symbol]] = {
     Begin: lambda _run, _happened: Symbol.BEGIN,
     UpstreamFailed: Run._classify_upstream,

@@ -30,6 +30,8 @@ class Stage(Enum):
 class ResponseParser:
     """Parses the response to one request with llhttp, strictly: bare LF, folded headers, two lengths are errors.
 
+    `pending` are the body bytes that `take` will return; `failure` is what it raises behind them.
+
     `status`, `headers` and `http_version` are set once `stage` has left HEAD; interim (1xx) heads are dropped, 101 is
     an error as nobody asks for it. A failure found behind body bytes is raised only after these have been taken.
     """
@@ -44,8 +46,8 @@ class ResponseParser:
         self._keep_alive = not self._bodiless
         self._framed = False
         self._overhead = 0
-        self._body: list[bytes] = []
-        self._failure: httpx2.RemoteProtocolError | None = None
+        self.pending: list[bytes] = []
+        self.failure: httpx2.RemoteProtocolError | None = None
         self._llhttp: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     @property
@@ -72,7 +74,7 @@ class ResponseParser:
                 self._overhead += len(data)
             return
         self._execute(data)
-        if self._body:
+        if self.pending:
             self._overhead = 0
         else:
             self._overhead += len(data)
@@ -93,10 +95,10 @@ class ResponseParser:
 
         Raises httpx2.RemoteProtocolError, and goes on raising it, once the bytes before the failure are taken.
         """
-        body = self._body
+        body = self.pending
         if not body:
-            if self._failure is not None:
-                raise self._failure
+            if self.failure is not None:
+                raise self.failure
             return b""
         joined = body[0] if len(body) == 1 else b"".join(body)
         body.clear()
@@ -107,7 +109,7 @@ class ResponseParser:
         self._llhttp = None
 
     def _execute(self, data: bytes) -> None:
-        if self._llhttp is None or self._failure is not None:
+        if self._llhttp is None or self.failure is not None:
             return
         try:
             self._llhttp.feed_data(data)
@@ -118,8 +120,8 @@ class ResponseParser:
 
     def _fail(self, message: str) -> None:
         self._keep_alive = False
-        if self._failure is None:
-            self._failure = httpx2.RemoteProtocolError(message)
+        if self.failure is None:
+            self.failure = httpx2.RemoteProtocolError(message)
 
     def _abort(self, message: str) -> NoReturn:
         """Stops llhttp from within a callback."""
@@ -163,7 +165,7 @@ class ResponseParser:
 
     def on_body(self, data: bytes) -> None:
         if self.stage is Stage.BODY:
-            self._body.append(data)
+            self.pending.append(data)
 
     def on_message_complete(self) -> None:
         if self.stage is Stage.BODY:
@@ -182,6 +184,8 @@ class Connection:
         self.read_timeout = math.inf
         self.write_timeout = math.inf
         self._socket = sock
+        # Trio's own function looks for the clock each time: two calls more for each read.
+        self._now = trio.lowlevel.current_clock().current_time
         self._closed_by: httpx2.TransportError | None = None
 
     async def receive(self) -> bytes:
@@ -192,7 +196,7 @@ class Connection:
         while True:
             if self._closed_by is not None:
                 raise self._closed_by
-            self.waiting_since = trio.current_time()
+            self.waiting_since = self._now()
             try:
                 await wait_readable(self._socket)
                 return self._socket.recv(READ_SIZE)

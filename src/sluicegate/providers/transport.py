@@ -111,7 +111,7 @@ class TrioTransport(httpx2.AsyncBaseTransport):
         self._watch(trio.current_time() + timeouts.read)
         body = _Body(self, pool, connection, ResponseParser(request.method))
         try:
-            await body.open(request, head)
+            await body.open(connection, request, head)
         except BaseException:
             body.close()
             raise
@@ -224,10 +224,10 @@ class _Body(httpx2.AsyncByteStream):
         self._pool = pool
         self._connection: Connection | None = connection
 
-    async def open(self, request: httpx2.Request, head: bytes) -> None:
+    async def open(self, connection: Connection, request: httpx2.Request, head: bytes) -> None:
         """Sends the request and reads up to the end of the head of its response."""
         try:
-            await _send(self._connected(), request, head)
+            await _send(connection, request, head)
         except httpx2.WriteError:
             # A server may refuse a request half-way (401, 413) and hang up: its answer says more than the broken pipe.
             self.parser.forbid_reuse()
@@ -242,8 +242,9 @@ class _Body(httpx2.AsyncByteStream):
     async def __anext__(self) -> bytes:
         parser = self.parser
         try:
-            while not (data := parser.take()) and parser.stage is not Stage.COMPLETE:
+            while not parser.pending and parser.failure is None and parser.stage is not Stage.COMPLETE:
                 await self._receive()
+            data = parser.take()
         except BaseException:
             self.close()
             raise
@@ -262,13 +263,10 @@ class _Body(httpx2.AsyncByteStream):
             self.parser.close()
             self._transport._release(self._pool, connection, reusable=self.parser.reusable)
 
-    def _connected(self) -> Connection:
+    async def _receive(self) -> None:
         if self._connection is None:
             raise httpx2.StreamClosed
-        return self._connection
-
-    async def _receive(self) -> None:
-        if data := await self._connected().receive():
+        if data := await self._connection.receive():
             self.parser.feed(data)
         else:
             self.parser.eof()

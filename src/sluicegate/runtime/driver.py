@@ -7,7 +7,7 @@ watched from outside, by an alarm.
 
 import logging
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -139,7 +139,11 @@ class Driver:
             self.cancel(LEFT)
 
     def _perform(self, outputs: list[Output]) -> None:
-        events = [output for output in outputs if not isinstance(output, _ORDERS)]
+        events: list[Any] = outputs
+        for output in outputs:  # not a comprehension, which is a call on Python 3.11: a token is one event, no order
+            if isinstance(output, _ORDERS):
+                events = [output for output in outputs if not isinstance(output, _ORDERS)]
+                break
         if self.run.terminal is not None:
             self._settle(self.run.terminal)  # first, so that no reader knows of an end that the ledger does not
         if len(events) < len(outputs):
@@ -229,14 +233,15 @@ class Driver:
         """Feed what one read brought, publish it as one; return whether the step wants more."""
         run = self.run
         outputs: list[Output] = []
+        wants_more = True
         for delta in merged(deltas) if len(deltas) > 1 else deltas:
-            if run.step != step or not run.replying:
-                break
             outputs += run.receive(delta)
+            wants_more = run.replying and run.step == step
+            if not wants_more:
+                break
         if outputs:  # a provider that only shows that it is there (pings, usage) is none that answers
             self._perform(outputs)
             self._watch.hear()
-        if run.step == step and run.replying:
-            return True
-        self._watch.stop_listening()
-        return False
+        if not wants_more:
+            self._watch.stop_listening()
+        return wants_more

@@ -10,7 +10,7 @@ comes for it gets that as one `gap` frame.
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 import trio
 from trio.lowlevel import ParkingLot
@@ -191,7 +191,10 @@ class Reader:
             if self.state is ReaderState.BLOCKED and not await self._is_drained():
                 return None
             if self.at < feed.end:
-                return self._take()
+                data = self._take()
+                if feed.drained:
+                    feed.note_taken()
+                return data
             if self.state is ReaderState.CLOSED:
                 return None
             if feed.state is not FeedState.OPEN:
@@ -204,8 +207,19 @@ class Reader:
 
     def notice(self) -> None:
         """The log has grown or ended: push, or wake the task. Synchronous; called by the feed."""
-        if self.state is ReaderState.PUSHED and self._sink is not None and self._push(self._sink):
-            return
+        feed, sink = self._feed, self._sink
+        if self.state is ReaderState.PUSHED and sink is not None:
+            while self.at < feed.end:
+                at, taken = self.at, self.taken
+                verdict = sink.try_write(self._take())
+                if verdict != "accepted":
+                    self._give_up(verdict)
+                    if verdict == "gone":
+                        self.at, self.taken = at, taken
+                    break
+            else:
+                if feed.state is FeedState.OPEN:
+                    return
         if self._asleep:
             self._asleep.unpark_all()
 
@@ -213,8 +227,13 @@ class Reader:
         """Send a heartbeat if the reader has nothing else to do. Synchronous; called by the feed."""
         if self.state is ReaderState.WAITING:
             self._beaten = True
-        elif self.state is not ReaderState.PUSHED or self._sink is None or self._write(self._sink, HEARTBEAT):
+        elif self.state is not ReaderState.PUSHED or self._sink is None:
             return
+        else:
+            verdict = self._sink.try_write(HEARTBEAT)
+            if verdict == "accepted":
+                return
+            self._give_up(verdict)
         self._asleep.unpark_all()
 
     def close(self) -> None:
@@ -243,26 +262,11 @@ class Reader:
             self.state = ReaderState.BUSY
         return True
 
-    def _push(self, sink: Sink) -> bool:
-        """Write what is there into the sink; return whether the task may sleep on."""
-        feed = self._feed
-        while self.at < feed.end:
-            at, taken = self.at, self.taken
-            if not self._write(sink, self._take()):
-                if self._sink is None:
-                    self.at, self.taken = at, taken
-                return False
-        return feed.state is FeedState.OPEN
-
-    def _write(self, sink: Sink, data: bytes) -> bool:
-        """Write `data` into the sink; where it did not take all of it, note what the task has to do."""
-        verdict = sink.try_write(data)
-        if verdict == "accepted":
-            return True
+    def _give_up(self, verdict: Literal["full", "gone"]) -> None:
+        """The sink takes no more for now: the task has to drain it, or to see that the client has left."""
         if verdict == "gone":
             self._sink = None
         self.state = ReaderState.BLOCKED if verdict == "full" else ReaderState.BUSY
-        return False
 
     def _take(self) -> bytes:
         feed = self._feed
@@ -280,8 +284,6 @@ class Reader:
             data = b"".join(frames[at:end])
         self.at = feed.base + end
         self.taken += len(data)
-        if feed.drained:
-            feed.note_taken()
         return data
 
     def _take_gap(self) -> bytes:
@@ -289,5 +291,4 @@ class Reader:
         data = feed.gap(self.at)
         self.at = feed.base
         self.taken = feed.bytes_before(feed.base)
-        feed.note_taken()
         return data

@@ -243,9 +243,11 @@ class NativeEncoder:
         """Return the frames of `event`, possibly none; a terminal's last frame has `[DONE]` behind it."""
         if type(event) is PartDelta and event.kind in _HEADS:
             # The one event that comes per token: framed by hand, equal to the general path by test.
-            if len(event.text) <= MAX_TEXT:
-                return [self._words(event.kind, event.text)]
-            return [self._words(event.kind, text) for text in _pieces(event.text)]
+            text = event.text
+            if len(text) <= MAX_TEXT:
+                self.seq += 1
+                return [b"%b%d%b%b}\n\n" % (self._id, self.seq, _HEADS[event.kind], _encode(text))]
+            return [self._frame(_WORDS[event.kind](piece), event) for piece in _pieces(text)]
         return [self._frame(frame, event) for frame in self._structs(event)]
 
     def fold(self, frames: Sequence[bytes]) -> int:
@@ -260,10 +262,6 @@ class NativeEncoder:
         snapshot = self._snapshot or Snapshot()
         info = GapInfo(after, until, snapshot.entries(), snapshot.step, snapshot.run)
         return b"%b%d\n%b" % (self._id, until, encode_event(_encode(GapFrame(info))))
-
-    def _words(self, kind: PartKind, text: str) -> bytes:
-        self.seq += 1
-        return b"%b%d%b%b}\n\n" % (self._id, self.seq, _HEADS[kind], _encode(text))
 
     def _frame(self, frame: msgspec.Struct, event: Event) -> bytes:
         self.seq += 1

@@ -2,13 +2,15 @@
 
 Nearly all reads of a paced reply bring one event, which differs from the one before in nothing but the words of one
 JSON string. Once such a read has gone the general way, the bytes in front of its words and behind them are known; a
-read with the same ones around a string without escapes can only mean the same delta with other words. Decoding costs
-0.65 (Chat Completions) and 0.72 (Messages) of what it did, where every sixth event has an escape.
+read with the same ones around a string can only mean the same delta with other words. Decoding costs 0.65 (Chat
+Completions) and 0.72 (Messages) of the general way's, measured where every sixth event had an escape and went that way.
 """
 
 import re
 from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from ...machine.deltas import Delta, TextDelta
 from ..sse import SseDecoder
@@ -16,6 +18,9 @@ from ..sse import SseDecoder
 TRIES: Final = 8  # some servers put something new into every event: then looking for the same is in vain
 MAX_READ: Final = 65_536  # bytes; far from the limit of an event, which the general way watches
 _UNPLAIN: Final = re.compile(rb'["\\\x00-\x1f]').search
+# Escapes that stand for one character each; \u may be half of a pair, and goes the general way.
+_ESCAPED: Final = re.compile(rb'(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])+').fullmatch
+_string: Final = msgspec.json.Decoder(str).decode
 _BLOCK: Final = re.compile(rb"(?:event: [^\n]*\n)?data: ([^\n]*)\n\n").fullmatch
 _ONE, _TWO = "sluice1", "sluice2"
 
@@ -44,12 +49,16 @@ class PlainText:
         if not head or not data.startswith(head) or not data.endswith(self._tail):
             return None
         words = data[len(head) : -len(self._tail)]
-        if not words or len(words) > MAX_READ or _UNPLAIN(words):
+        if not words or len(words) > MAX_READ:
             return None
         try:
-            return TextDelta(words.decode(), self._key)
-        except UnicodeDecodeError:
-            return None
+            if not _UNPLAIN(words):
+                return TextDelta(words.decode(), self._key)
+            if _ESCAPED(words):
+                return TextDelta(_string(b'"%b"' % words), self._key)
+        except (UnicodeDecodeError, msgspec.DecodeError):
+            pass
+        return None
 
     def learn(self, data: bytes, deltas: list[Delta]) -> None:
         """This read went the general way and came to `deltas`. Whatever is not plain may change what the next one
