@@ -64,7 +64,7 @@ def _measure(options: argparse.Namespace) -> Results:
     home = Path(os.environ.get("BENCH_HOME", Path.home() / ".cache" / "sluicegate-bench"))
     set_up(home, targets, options.python)
     python = str(home / "sluicegate" / "bin" / "python")
-    found = page.conditions(python, versions(home, targets), _command(options), options.rounds)
+    found = page.conditions(python, targets, versions(home, targets), _command(options), options.rounds)
     results = Results(found)
 
     def keep() -> None:

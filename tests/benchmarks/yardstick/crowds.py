@@ -4,12 +4,12 @@ import time
 
 from . import proc
 from .provider import Provider
-from .scenarios import ENDLESS, Measure, Measured, warmed
+from .scenarios import AGAIN, ENDLESS, Measure, Measured, warmed
 from .service import Asked, Service
 
 IDLE = 2000
 IDLE_WINDOW = 15.0  # seconds; as long as the heartbeat of sluicegate, so each stream has one in it
-SILENT = Asked("bench-n100-d20-b1-s10", IDLE, IDLE, 60, ("--ramp-ms", "8000"))
+SILENT = Asked("bench-n100-d20-b1-s10", IDLE, ENDLESS, 60, ("--ramp-ms", "8000", *AGAIN))
 OPEN_SECONDS = 20.0
 SHORT_RUN = "bench-n20-d20-b1"
 CAPACITY_CLIENTS = 128
@@ -17,8 +17,7 @@ LOADS = (0.5, 1.0, 1.5, 2.0)
 MOST_OPEN = 4000
 WARM_SECONDS, COUNTED_SECONDS = 3, 6
 LENGTHS = (100, 1_000, 10_000, 100_000)
-LENGTH_STREAMS = 2
-LENGTH_TOKENS = 100_000  # for each length at least; one reply for each stream at least
+LENGTH_TOKENS = max(LENGTHS)  # for each length
 
 
 def paced(clients: int, total: int, model: str, ramp_ms: int, seconds: float) -> Measure:
@@ -33,7 +32,7 @@ def paced(clients: int, total: int, model: str, ramp_ms: int, seconds: float) ->
             f"gap{clients}_p50": seen.gap_us.p50 / 1e3,
             f"gap{clients}_p99": seen.gap_us.p99 / 1e3,
             f"total{clients}_p50": seen.total_ms.p50,
-            f"paced{clients}_err": seen.errors,
+            f"err_paced{clients}": seen.errors,
             f"paced{clients}_unfinished": seen.unfinished,
         }
 
@@ -51,14 +50,12 @@ def idle(service: Service, provider: Provider) -> Measured:
         time.sleep(IDLE_WINDOW)
         rest = (proc.cpu_seconds(service.pid) - spent) / (time.monotonic() - began)
     provider.settle(10)
-    return {"idle_open": count, "idle_kib": grown / max(1, count), "idle_cpu": rest}
+    return {"idle_open": count, "err_idle2000": IDLE - count, "idle_kib": grown / max(1, count), "idle_cpu": rest}
 
 
 def goodput(service: Service, provider: Provider) -> Measured:
     """The capacity in a closed loop, then open loops at shares of it: which of the runs are good?"""
-    closed = Asked(SHORT_RUN, CAPACITY_CLIENTS, ENDLESS, 5, ("--ramp-ms", "1000", "--backoff-ms", "500"))
-    seen, _ = service.load(closed)
-    capacity = seen.ok / seen.wall_s
+    capacity = _capacity(service, provider)
     figures: Measured = {"capacity": capacity}
     for share in LOADS if capacity else ():
         provider.settle(5)
@@ -81,13 +78,23 @@ def goodput(service: Service, provider: Provider) -> Measured:
     return figures
 
 
+def _capacity(service: Service, provider: Provider) -> float:
+    """Runs per second that the provider finishes for clients in a closed loop, once all of them are there."""
+    asked = Asked(SHORT_RUN, CAPACITY_CLIENTS, ENDLESS, 20, ("--ramp-ms", "1000", "--backoff-ms", "500"))
+    with service.loading(asked):
+        time.sleep(3.0)
+        finished, began = provider.stats().finished, time.monotonic()
+        time.sleep(4.0)
+        return (provider.stats().finished - finished) / (time.monotonic() - began)
+
+
 def lengths(service: Service, _provider: Provider) -> Measured:
     """Whole replies of several lengths, as fast as they go: CPU for each token, requests included."""
     figures: Measured = {}
     for length in LENGTHS:
-        replies = max(LENGTH_STREAMS, LENGTH_TOKENS // length)
-        seen, spent = service.load(Asked(f"bench-n{length}-d0-b1", LENGTH_STREAMS, replies, 60))
-        figures[f"length{length}_err"] = seen.errors + seen.unfinished
-        if seen.ok:
+        replies = LENGTH_TOKENS // length
+        seen, spent = service.load(Asked(f"bench-n{length}-d0-b1", 1, replies, 60))
+        figures[f"err_length{length}"] = replies - seen.ok
+        if seen.ok == replies:
             figures[f"length{length}_us"] = spent / (seen.ok * length) * 1e6
     return figures

@@ -30,7 +30,7 @@ def set_up(home: Path, targets: Sequence[Target], python: str) -> None:
         if target.packages:
             _install(home / target.name, python, target.packages)
     _install(home / "sluicegate", python, ())
-    _call(home / "sluicegate" / "bin" / "python", "-m", "pip", "install", "-q", shared.CHECKOUT)
+    _call(home / "sluicegate" / "bin" / "python", "-m", "pip", "install", "-qq", shared.CHECKOUT)
 
 
 def versions(home: Path, targets: Sequence[Target]) -> dict[str, str]:
@@ -67,7 +67,7 @@ def _install(venv: Path, python: str, packages: Iterable[str]) -> None:
         return
     _call(python, "-m", "venv", "--clear", venv)
     if packages:
-        _call(venv / "bin" / "python", "-m", "pip", "install", "-q", *packages)
+        _call(venv / "bin" / "python", "-m", "pip", "install", "-qq", *packages)
     finished.write_text(json.dumps(wanted))
 
 
@@ -75,11 +75,13 @@ def _install_node(folder: Path, packages: set[str]) -> None:
     if not packages:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "package.json").exists():
-        _call("npm", "init", "-y", cwd=folder)
-    missing = sorted(package for package in packages if not (folder / "node_modules" / _name(package)).is_dir())
-    if missing:
-        _call("npm", "install", "--no-audit", "--no-fund", *missing, cwd=folder)
+    finished = folder / "installed.json"
+    present = set(json.loads(finished.read_text())) if finished.exists() else set()
+    if not packages <= present:
+        if not (folder / "package.json").exists():
+            _call("npm", "init", "-y", cwd=folder)
+        _call("npm", "install", "--no-audit", "--no-fund", *sorted(packages - present), cwd=folder)
+        finished.write_text(json.dumps(sorted(packages | present)))
     # Node looks for packages beside the program.
     for program in (HARNESS / "peers").glob("*.mjs"):
         shutil.copyfile(program, folder / program.name)

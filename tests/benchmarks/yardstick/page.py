@@ -11,7 +11,8 @@ from pathlib import Path
 from tests import shared
 
 from .interpreter import about, output
-from .results import Conditions, Noise, Results
+from .results import Conditions, Figures, Noise, Results
+from .targets import Target
 
 PAGE = shared.CHECKOUT / "specs" / "performance.md"
 BUSY = 1.25  # load average per core; the harness itself keeps a machine of two cores at 0.7 to 1
@@ -28,7 +29,9 @@ def write(name: str, text: str) -> None:
     PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
-def conditions(python: str, versions: dict[str, str], command: str, rounds: int) -> Conditions:
+def conditions(
+    python: str, targets: Sequence[Target], versions: dict[str, str], command: str, rounds: int
+) -> Conditions:
     """Return on what is measured, and when."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return Conditions(
@@ -37,6 +40,7 @@ def conditions(python: str, versions: dict[str, str], command: str, rounds: int)
         cores=os.cpu_count() or 1,
         python=about(python),
         commit=_commit(),
+        targets=[target.name for target in targets],
         versions=versions,
         command=command,
         date=time.strftime("%Y-%m-%d"),
@@ -44,7 +48,7 @@ def conditions(python: str, versions: dict[str, str], command: str, rounds: int)
     )
 
 
-def describe(results: Results) -> list[str]:
+def describe(results: Results, figures: Figures) -> list[str]:
     """Return the lines that say on what was measured, how noisy it was, and what failed."""
     found = results.conditions
     lines = [
@@ -55,6 +59,7 @@ def describe(results: Results) -> list[str]:
         f"- command: `{found.command}`, {found.date}, {found.rounds} interleaved rounds; median (least–most), ¹ one "
         "round only",
         *_noise(results.noise, found.cores),
+        *(f"- requests that failed or were refused: {failed}" for failed in figures.failed()),
         *(f"- failed: {bad.target}, {bad.scenario}, round {bad.round + 1}: {bad.reason}" for bad in results.failures),
     ]
     return [line.replace("\n", " ") for line in lines]

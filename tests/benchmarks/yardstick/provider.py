@@ -32,6 +32,7 @@ class Stats(msgspec.Struct, frozen=True):
     """The counters since the last reset; `open` are the streams under way."""
 
     open: int
+    finished: int
     tokens: int
     tool_second: int
     tool_ok: int

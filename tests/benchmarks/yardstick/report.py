@@ -11,6 +11,8 @@ requests."""
 FRAMEWORKS = """\
 The ratio of sluicegate's figure to that of the framework in the same round; not seen: the framework gave none, as
 where it never closed an upstream."""
+ALL = """\
+Every target but the byte relays offers one tool, `get_weather`, which answers at once."""
 PACED = """\
 Milliseconds that the target adds to the provider alone: 64 streams of 50 tokens/s each, and 256 of 10 tokens/s
 each, since 256 of 50 tokens/s are more than two cores carry together with provider and clients. A stream begins every
@@ -23,24 +25,25 @@ Runs of 20 tokens in 0.4 s that arrive by chance, whoever is still there, at mul
 clients in a closed loop get through. A run is good if it is whole, its first token came within 1 s and no gap was over
 1 s; late is a run that was whole but not good; refused is a 503. The first 3 s do not count."""
 LENGTHS = """\
-CPU µs per token of whole replies, two streams at a time, as fast as they go; requests included, which weigh in short
-ones. The slope is that of log cost over log length from 1,000 to 100,000 tokens: 1 is linear."""
+CPU µs per token of whole replies, one after another, as fast as they go; requests included, which weigh in short
+ones. A dash where a reply was not whole. The slope is that of log cost over log length from 1,000 to 100,000 tokens:
+1 is linear."""
 
 
 def report(results: Results) -> str:
     """Return conditions and tables; a section that nothing was measured for is left out."""
-    figures = Figures(results.samples)
+    figures = Figures(results.samples, results.conditions.targets)
     sections = (
         ("Against the tutorial's design", MUSTS, goals.musts(figures)),
         ("Against Python frameworks", FRAMEWORKS, goals.frameworks(figures)),
         ("The other dialects", "The ratio to Chat Completions in the same round.", goals.dialects(figures)),
-        ("Every target", "", tables.columns(figures, tables.ALL)),
+        ("Every target", ALL, tables.columns(figures, tables.ALL)),
         ("Many streams: latency added", PACED, tables.columns(figures, tables.PACED)),
         ("Many streams: at rest", IDLE, tables.columns(figures, tables.IDLE)),
         ("More load than there is capacity", GOODPUT, tables.goodput(figures)),
         ("Short and long replies", LENGTHS, tables.lengths(figures)),
     )
-    lines = describe(results)
+    lines = describe(results, figures)
     for title, about, table in sections:
         if table:
             lines += ["", f"### {title}", ""]

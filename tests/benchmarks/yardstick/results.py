@@ -8,6 +8,7 @@ import msgspec
 
 OURS = "sluicegate"
 DIRECT = "direct"
+FAILED = "err_"  # begins the metrics that count requests which failed
 # A latency is compared by what a relay adds to it: less that of the provider alone, in the same round.
 ADDED = ("ttft1_p50", "ttft64_p50", "ttft64_p99", "gap64_p99", "ttft256_p50", "ttft256_p99", "gap256_p99")
 
@@ -48,6 +49,7 @@ class Conditions(msgspec.Struct, frozen=True):
     cores: int
     python: str
     commit: str
+    targets: list[str]
     versions: dict[str, str]
     command: str
     date: str
@@ -64,10 +66,10 @@ class Results(msgspec.Struct):
 
 
 class Figures:
-    """Samples by target, metric and round; the latencies of `ADDED` also as `NAME_added`."""
+    """Samples by target, metric and round; the latencies of `ADDED` also as `NAME_added`. `targets` gives the order."""
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self._found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    def __init__(self, samples: Iterable[Sample], targets: Iterable[str]) -> None:
+        self._found: dict[str, dict[str, dict[int, float]]] = {target: defaultdict(dict) for target in targets}
         for sample in samples:
             for metric, value in sample.figures.items():
                 self._found[sample.target][metric][sample.round] = value
@@ -80,7 +82,16 @@ class Figures:
 
     @property
     def targets(self) -> list[str]:
-        return list(self._found)
+        return [target for target, metrics in self._found.items() if metrics]
+
+    def failed(self) -> list[str]:
+        """For each target and metric that counts failed requests: how many of them, in words; none for none."""
+        return [
+            f"{target}: {metric.removeprefix(FAILED)} {sum(rounds.values()):g}"
+            for target, metrics in self._found.items()
+            for metric, rounds in metrics.items()
+            if metric.startswith(FAILED) and sum(rounds.values()) > 0
+        ]
 
     def rounds(self, target: str, metric: str) -> Mapping[int, float]:
         """The figure of every round in which there was one."""

@@ -16,9 +16,10 @@ from .targets import Speed
 Measured: TypeAlias = dict[str, float]
 Measure: TypeAlias = Callable[[Service, Provider], Measured]
 ENDLESS = 1_000_000  # requests, more than any scenario has time for
+AGAIN = ("--backoff-ms", "200")  # who is refused comes back, until all streams are open
 LONE = 100  # requests one after another: enough for a stable median
 OPEN = 500
-MEMORY = Asked("bench-n100-d2000-b1-f0", OPEN, OPEN, 30, ("--ramp-ms", "2000"))
+MEMORY = Asked("bench-n100-d2000-b1-f0", OPEN, ENDLESS, 30, ("--ramp-ms", "2000", *AGAIN))
 WARM_UP = Asked("bench-n20-d0-b1", 8, 40, 5)
 
 
@@ -26,7 +27,7 @@ def steady(clients: int, prefix: str = "steady") -> Measure:
     """Long streams already running: CPU in a window, over the tokens that the provider sent in it (no request cost)."""
 
     def measure(service: Service, provider: Provider) -> Measured:
-        with service.loading(Asked("bench-n500-d20-b1", clients, clients, 8, ("--ramp-ms", "700"))):
+        with service.loading(Asked("bench-n500-d20-b1", clients, ENDLESS, 8, ("--ramp-ms", "700", *AGAIN))):
             time.sleep(1.7)
             tokens, spent, began = provider.stats().tokens, proc.cpu_seconds(service.pid), time.monotonic()
             time.sleep(1.6)
@@ -65,13 +66,14 @@ def lone(service: Service, _provider: Provider) -> Measured:
         "ttft1_p99": seen.ttft_ms.p99,
         "ttft1_n": seen.ttft_ms.n,
         "req_cpu_ms": spent / max(1, seen.finished) * 1e3,
+        "err_ttft1": seen.errors,
     }
 
 
 def requests(service: Service, _provider: Provider) -> Measured:
     """Short requests one after another: CPU milliseconds per request."""
     seen, spent = service.load(Asked("bench-n2-d0-b1", 8, ENDLESS, 1.5))
-    return {"req8_ms": spent / max(1, seen.ok) * 1e3, "req8_err": seen.errors}
+    return {"req8_ms": spent / max(1, seen.ok) * 1e3, "err_req8": seen.errors}
 
 
 def abort(clients: int, total: int, prefix: str) -> Measure:
@@ -85,6 +87,7 @@ def abort(clients: int, total: int, prefix: str) -> Measure:
         closed = {found.bid: found for found in provider.stats().aborts}
         took = sorted((closed[gone.bid].closed_ns - gone.at_ns) / 1e6 for gone in seen.aborts if gone.bid in closed)
         found: Measured = {f"{prefix}_seen": len(took), f"{prefix}_sent": len(seen.aborts), f"{prefix}_leak": left}
+        found[f"err_{prefix}"] = seen.errors
         if not took:
             return found
         return {**found, f"{prefix}_p50": took[len(took) // 2], f"{prefix}_p99": took[int((len(took) - 1) * 0.99)]}
@@ -99,7 +102,12 @@ def tool(service: Service, provider: Provider) -> Measured:
     seen, spent = service.load(Asked("bench-n50-d0-b1-t1", 8, 100_000, seconds))
     stats = provider.stats()
     whole = stats.tool_second > 0 and stats.tool_ok == stats.tool_second and not seen.errors and seen.ok > 0
-    return {"tool_ok": whole, "tool_per_cpu": seen.ok / spent, "tool_per_s": seen.ok / seen.wall_s}
+    return {
+        "tool_ok": int(whole),
+        "err_tool": seen.errors,
+        "tool_per_cpu": seen.ok / spent,
+        "tool_per_s": seen.ok / seen.wall_s,
+    }
 
 
 def memory(service: Service, provider: Provider) -> Measured:
@@ -110,7 +118,12 @@ def memory(service: Service, provider: Provider) -> Measured:
         time.sleep(0.7)
         grown = proc.anonymous_kib(service.pid) - base
     provider.settle(3)
-    return {"rss_base_mib": total / 1024, "kib_stream": grown / max(1, count), "mem_open": count}
+    return {
+        "rss_base_mib": total / 1024,
+        "kib_stream": grown / max(1, count),
+        "mem_open": count,
+        "err_mem": OPEN - count,
+    }
 
 
 def warmed(service: Service, provider: Provider) -> tuple[int, int]:

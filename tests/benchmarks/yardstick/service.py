@@ -17,7 +17,7 @@ from .targets import Target
 
 START_SECONDS = 60.0
 LOAD_SECONDS = 90.0  # that the load generator may take, whatever it was told
-LOG_TAIL = 2000
+LOG_TAIL = 500
 
 
 class Link(Enum):

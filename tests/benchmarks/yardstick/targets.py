@@ -54,7 +54,16 @@ class Target:
 
 
 def _serve(name: str, dialect: str, scenarios: frozenset[str], env: dict[str, str]) -> Target:
-    command = ("{home}/sluicegate/bin/sluicegate", "serve", "--port", "{port}", "--spool", "{state}")
+    command = (
+        "{home}/sluicegate/bin/sluicegate",
+        "serve",
+        "--port",
+        "{port}",
+        "--spool",
+        "{state}",
+        "--tools",
+        "one_tool:tools",
+    )
     return Target(name, (*command, "--dialect", dialect), scenarios, _NATIVE, "/chat", env=env)
 
 
@@ -65,7 +74,8 @@ def _peer(name: str, command: tuple[str, ...], packages: tuple[str, ...], body: 
 _OPENAI_ENV: Final = {"OPENAI_API_KEY": "unused", "OPENAI_BASE_URL": "{up}/v1"}
 _ANTHROPIC_ENV: Final = {"ANTHROPIC_API_KEY": "unused", "ANTHROPIC_BASE_URL": "{up}"}
 _WIRE: Final = "/v1/chat/completions"
-# The AI SDK 7 needs Node 22 or newer; the npm package `node` carries one.
+# The AI SDK 7 needs Node 22 or newer; the npm package `node` carries one. The version of the SDK is named, since npm
+# takes an older one where it runs on an older Node itself.
 _NODE: Final = "{home}/js/node_modules/node/bin/node"
 _NODE_PACKAGES: Final = ("node@24", "openai")
 _BYTES: Final = RELAY | {"paced256", "lengths"}
@@ -100,7 +110,7 @@ TARGETS: Final = {
             PEER,
             _UI,
             speed=Speed.SLOW,
-            node_packages=(*_NODE_PACKAGES, "ai", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "zod"),
+            node_packages=(*_NODE_PACKAGES, "ai@7", "@ai-sdk/openai@4", "@ai-sdk/openai-compatible@3", "zod"),
         ),
         _peer("fastapi-naive", (*_UVICORN, "fastapi_naive:app"), ("fastapi", "openai", "uvicorn[standard]")),
         _peer("agents-sdk", (*_UVICORN, "agents_app:app"), ("openai-agents", "fastapi", "uvicorn[standard]")),
