@@ -28,6 +28,9 @@ class Faithless:
         self.kept = False
         self.broken = False
 
+    def cork(self) -> None:
+        """Nothing to keep: only bodies are written here."""
+
     def try_write(self, data: bytes) -> Verdict:
         assert not self.kept, "written to before it was drained"
         verdict = self.left.pop(0) if self.left else "accepted"

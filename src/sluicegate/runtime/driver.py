@@ -145,7 +145,9 @@ class Driver:
                 events = [output for output in outputs if not isinstance(output, _ORDERS)]
                 break
         if self.run.terminal is not None:
-            self._settle(self.run.terminal)  # first, so that no reader knows of an end that the ledger does not
+            if isinstance(self.run.terminal, RunFailed) and self._chunks is not None:
+                self._chunks.abort()  # not only when the run's task has its turn: many may leave at once
+            self._settle(self.run.terminal)  # before readers are told: none knows of an end that the ledger does not
         if len(events) < len(outputs):
             self._obey(outputs)
         if events:
@@ -162,11 +164,8 @@ class Driver:
 
     def _end(self, terminal: Terminal) -> None:
         self._wake.set()
-        if isinstance(terminal, RunFailed):
-            if self._chunks is not None:
-                self._chunks.abort()  # not only when the run's task has its turn: many may leave at once
-            if self._scope is not None:
-                self._scope.cancel()
+        if isinstance(terminal, RunFailed) and self._scope is not None:
+            self._scope.cancel()
 
     def _obey(self, outputs: list[Output]) -> None:
         for output in outputs:

@@ -179,6 +179,11 @@ class Reader:
         self._asleep = ParkingLot()
         self._beaten = False
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether `next` has frames without waiting."""
+        return self.at < self._feed.end
+
     async def next(self) -> bytes | None:
         """Return the frames that are there, at most MAX_WRITE bytes at once; None after the terminal, or where the
         sink's client has left.

@@ -17,6 +17,10 @@ class Sink(Protocol):
         """Whether the response has begun and has not ended, so that its body may be written here."""
         ...
 
+    def cork(self) -> None:
+        """Keep what is written next, and write it together with what follows it: only for who writes that at once."""
+        ...
+
     def try_write(self, data: bytes) -> Verdict:
         """Write a piece of the body without waiting.
 

@@ -1,16 +1,20 @@
 """A streamed response: a reader of a run's log, and who is told when the last reader leaves."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, cast
 
+import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart import Response, request
 from quart.wrappers.response import ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
+from werkzeug.wrappers import Response as WerkzeugResponse
 
+from ..machine.events import RunFailed
 from ..runtime.driver import Driver
 from ..runtime.ports import Sink
+from .problems import respond_run_error
 
 HEADERS = {
     "Content-Type": "text/event-stream",
@@ -29,8 +33,14 @@ class Lease:
     def __init__(self, driver: Driver, after: int = 0, sink: Sink | None = None) -> None:
         self._driver = driver
         self.reader = driver.attach(after, sink)
+        self._sink = sink
         if sink is not None:
             sink.on_gone = self.release
+
+    def begin(self) -> None:
+        """The response is about to be sent: its head goes out with the first frames, where they are there."""
+        if self._sink is not None and self.reader.is_behind:
+            self._sink.cork()
 
     def release(self) -> None:
         """Leave. Synchronous, so a cancelled request cannot forget it; a second time does nothing."""
@@ -46,8 +56,8 @@ def take_lease(driver: Driver, after: int = 0) -> Lease:
 
 
 class Connection(TrioASGIHTTPConnection):
-    """Quart-Trio's connection, which also releases the lease: the only place that every request passes on its way
-    out, also one that is cancelled between its handler and its response body.
+    """Quart-Trio's connection, which also settles what the response is and releases the lease: the only place that
+    every request passes on its way out, also one that is cancelled between its handler and its response body.
     """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -57,6 +67,11 @@ class Connection(TrioASGIHTTPConnection):
             lease = self.scope.get(_LEASE)
             if isinstance(lease, Lease):
                 lease.release()
+
+    async def _send_response(self, send: ASGISendCallable, response: Response | WerkzeugResponse) -> None:
+        if isinstance(response, Answer):
+            await response.settle()
+        await super()._send_response(send, response)
 
 
 class Body(ResponseBody):
@@ -88,11 +103,47 @@ def headers(driver: Driver) -> dict[str, str]:
     return {**HEADERS, "Run-Id": driver.run.run_id}
 
 
-def respond(driver: Driver, lease: Lease) -> Response:
-    """Return the SSE response that reads `lease`."""
-    response = Response(b"", status=200)
-    response.response = Body(lease)
-    response.headers.clear()
-    response.headers.update(headers(driver))
-    response.timeout = None
-    return response
+class Answer(Response):
+    """The SSE response that reads `lease`. With `hold_seconds` its status waits so long for the first word: a run that
+    fails before that is told by the status, and `on_refusal` is called.
+
+    It is settled only when it is sent. By then all is done that Quart does with a response, and nothing of that stands
+    between the provider's first word and the client.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        lease: Lease,
+        hold_seconds: float | None = None,
+        on_refusal: Callable[[Driver], None] = lambda _driver: None,
+    ) -> None:
+        super().__init__(b"", status=200)
+        self.response = Body(lease)
+        self.headers.clear()
+        self.headers.update(headers(driver))
+        self.timeout = None
+        self._driver = driver
+        self._lease = lease
+        self._hold_seconds = hold_seconds
+        self._on_refusal = on_refusal
+
+    async def settle(self) -> None:
+        """Wait for the first word, but not long. A checkpoint only if it has to wait; cancelled, nothing is changed."""
+        driver = self._driver
+        if self._hold_seconds is not None:
+            if driver.first is None:
+                with trio.move_on_after(self._hold_seconds):
+                    await driver.answered.wait()
+            refusal = respond_run_error(driver.first.error) if isinstance(driver.first, RunFailed) else None
+            if refusal is not None:
+                self._refuse(refusal)
+        self._lease.begin()
+
+    def _refuse(self, refusal: Response) -> None:
+        for name in headers(self._driver):
+            del self.headers[name]
+        self.headers.update(refusal.headers)  # beside those that others have set meanwhile
+        self.status_code = refusal.status_code
+        self.response = refusal.response
+        self._on_refusal(self._driver)
