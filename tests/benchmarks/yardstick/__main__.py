@@ -35,7 +35,11 @@ from .targets import DEFAULT, TARGETS, Target
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and write or print; 0."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.yardstick", usage=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.yardstick",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--targets", default=",".join(DEFAULT))
     parser.add_argument("--scenarios", default="")
