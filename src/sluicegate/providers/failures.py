@@ -12,6 +12,7 @@ from ..wire.upstream.faults import fault
 from .base import ProviderError, ProviderRejected, ProviderUnavailable, StreamLost
 
 UNREACHABLE = RunError(ErrorCode.UPSTREAM_ERROR, "The provider cannot be reached.", retryable=True)
+PROXY = RunError(ErrorCode.UPSTREAM_ERROR, "The proxy did not connect to the provider.", retryable=True)
 SLOW = RunError(ErrorCode.TIMEOUT, "The provider did not answer in time.", retryable=True)
 LOST = RunError(ErrorCode.UPSTREAM_ERROR, "The connection to the provider broke off.", retryable=True, truncated=True)
 UNAVAILABLE_STATUS = 500
@@ -36,12 +37,20 @@ def opening(sdk: SdkErrors) -> Iterator[None]:
     except sdk.status as error:
         raise _refused(error) from error
     except (sdk.other, httpx2.HTTPError) as error:
-        raise ProviderUnavailable(UNREACHABLE) from error
+        raise ProviderUnavailable(_unreachable(error)) from error
 
 
 def lost(error: httpx2.HTTPError | httpx2.StreamError) -> StreamLost:
     """Return the name here of what reading a reply may raise."""
     return StreamLost(SLOW if isinstance(error, httpx2.TimeoutException) else LOST)
+
+
+def _unreachable(error: Exception) -> RunError:
+    cause = error.__cause__ or error
+    if not isinstance(cause, httpx2.ProxyError):
+        return UNREACHABLE
+    refused = str(cause).startswith("4")  # its text begins with the status: 407 will not go away, 502 may
+    return msgspec.structs.replace(PROXY, retryable=not refused)
 
 
 def _refused(refusal: Any) -> ProviderError:

@@ -6,6 +6,7 @@ conversation, `post` with finished bytes 0.6 ms for both.
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 import httpx2
@@ -18,6 +19,7 @@ from ..wire.upstream.profiles import AUTO, Profile
 from .base import BODY, Body
 from .dialects import Dialect
 from .failures import SdkErrors, lost, opening
+from .proxies import checked_proxy
 
 if TYPE_CHECKING:
     import anthropic
@@ -28,8 +30,21 @@ _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"}
 
 
+class Transport(StrEnum):
+    """What carries the requests. DIRECT: our own transport, HTTP/1.1, straight to the provider. STOCK: httpcore2, which
+    goes through proxies. STOCK_HTTP2: the same, and HTTP/2 where the server chooses it.
+    """
+
+    DIRECT = "direct"
+    STOCK = "stock"
+    STOCK_HTTP2 = "stock-http2"
+
+
 class UpstreamOptions(msgspec.Struct, frozen=True):
-    """How upstreams are reached. Times in seconds; `read_seconds` is the longest silence within a reply."""
+    """How upstreams are reached. Times in seconds; `read_seconds` is the longest silence within a reply.
+
+    `proxy`: URL of the proxy of the stock transports, for all requests; "" for the proxies of the environment.
+    """
 
     dialect: str = "openai_chat"
     profile: Profile = AUTO
@@ -37,6 +52,12 @@ class UpstreamOptions(msgspec.Struct, frozen=True):
     connect_seconds: float = 10.0
     read_seconds: float = 120.0
     max_retries: int = 2
+    transport: Transport = Transport.DIRECT
+    proxy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.proxy:
+            checked_proxy("proxy", self.proxy)
 
 
 class SdkProvider:
@@ -127,6 +148,6 @@ def _body(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
 
 
 def http_client(options: UpstreamOptions, transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
-    """Return the HTTP client for an SDK. Proxies of the environment are not used: `transport` decides."""
+    """Return the HTTP client for an SDK. It looks for no proxies, not even in the environment: `transport` decides."""
     timeout = httpx2.Timeout(options.read_seconds, connect=options.connect_seconds)
     return httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
