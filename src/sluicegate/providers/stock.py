@@ -99,7 +99,8 @@ class StockTransport(httpx2.AsyncBaseTransport):
 
     Timeouts come from the request, as with TrioTransport, but TCP, the proxy's answer and TLS have one each. Errors are
     httpx2's. Cancelled at any await, or closed before its response is complete, a request's connection is closed at
-    once. A server that announces its leave (GOAWAY) while it replies ends the reply with RemoteProtocolError.
+    once. A server that announces its leave (GOAWAY) while it replies ends the reply with RemoteProtocolError. What a
+    server sends behind its response is not noticed: h11 takes it for the next one.
     """
 
     def __init__(
@@ -223,7 +224,10 @@ class _Body(httpx2.AsyncByteStream):
         except StopAsyncIteration:
             self._complete = True
             await self._response.aclose()  # gives the connection back to its pool
-            self._leave()
+            if _has_an_end(self._response):
+                self._leave()
+            else:
+                self.close()
             raise
         except BaseException as error:
             self.close()
@@ -246,6 +250,13 @@ class _Body(httpx2.AsyncByteStream):
         lane, self._lane = self._lane, None
         if lane is not None:
             self._transport._leave(lane)
+
+
+def _has_an_end(response: httpcore2.Response) -> bool:
+    """Whether the body ends in any way but with the connection. Where only TLS has ended httpcore2 would keep that."""
+    if response.extensions["http_version"] == b"HTTP/2" or response.status in (204, 304):
+        return True
+    return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in response.headers)
 
 
 def _core_request(request: httpx2.Request) -> httpcore2.Request:
