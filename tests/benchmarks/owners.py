@@ -1,8 +1,9 @@
-"""Who owns the CPU time of a token: `python -m tests.benchmarks.owners [--seconds 30] [--streams 32] [--no-page]`.
+"""Who owns the CPU time: `python -m tests.benchmarks.owners [token|request] [--seconds 30] [--no-page]`.
 
 Runs `sluicegate serve` in this process as a user would (spool, one log line per run), provider and clients of the
-yardstick in processes of their own, and samples the steady state: no request begins or ends in the window. Before the
-window and behind it the CPU time is measured without samples; the shares of the samples are shares of that.
+yardstick in processes of their own, and samples: for a token, the steady state, with no request in the window that
+begins or ends; for a request, short ones, one after another. Before the window and behind it the CPU time is measured
+without samples; the shares of the samples are shares of that.
 
 Writes specs/performance.md, or prints. Needs gcc and OpenSSL's headers.
 """
@@ -35,11 +36,17 @@ from .yardstick.targets import TARGETS
 QUIET_SECONDS = 8.0  # measured without samples, before and behind the samples
 START_SECONDS = 30.0
 SETTLE_SECONDS = 2.0  # from the first request until the streams are steady
-PACE_MS = 20
+STREAMS, PACE_MS = 32, 20
+CLIENTS = 8
+ENDLESS = 1_000_000
 TOP = 25
+COLLECTOR = "garbage collector"
 CLIENTS_MAX = 80.0  # s, what the clients may take
+_ROOT = re.compile(r".*/(site-packages|src|python3\.\d+)/")
 _ROOM = re.compile(r"/sluicegate/(\w+)/")
 _PACKAGE = re.compile(r"/site-packages/(\w+)")
+_GENERATED = re.compile(r"<attrs generated methods (\w+)")
+_LIBRARY = re.compile(r"python3\.\d+/(\w+)")
 # What a line that calls into C spends is the callee's. System calls are named as they are called: on a plain socket.
 _CALLEES = (
     (re.compile(r"_epoll\.poll\("), "kernel: epoll_wait"),
@@ -50,16 +57,43 @@ _CALLEES = (
 )
 
 
+class Subject(NamedTuple):
+    """What is looked at: `section` of the page, what the clients do, in words and as asked, and how many of the
+    provider's tokens make one.
+    """
+
+    section: str
+    doing: str
+    asked: Asked
+    tokens: int
+
+
+SUBJECTS = {
+    "token": Subject(
+        "owners",
+        f"{STREAMS} streams of {1000 // PACE_MS} tokens/s",
+        Asked(f"bench-n{ENDLESS}-d{PACE_MS}-b1", STREAMS, STREAMS, CLIENTS_MAX, ("--ramp-ms", "700")),
+        1,
+    ),
+    "request": Subject(
+        "owners-request",
+        f"{CLIENTS} clients, each with one request of two tokens after another",
+        Asked("bench-n2-d0-b1", CLIENTS, ENDLESS, CLIENTS_MAX),
+        2,
+    ),
+}
+
+
 class Window(NamedTuple):
-    """CPU seconds of the main thread, and tokens that the provider sent meanwhile."""
+    """CPU seconds of the main thread, and how many of the subject there were meanwhile."""
 
     spent: float
-    tokens: int
+    number: float
 
     @property
     def each(self) -> float:
-        """CPU microseconds for each token."""
-        return self.spent / max(1, self.tokens) * 1e6
+        """CPU microseconds for each."""
+        return self.spent / max(1, self.number) * 1e6
 
 
 class Found(NamedTuple):
@@ -69,7 +103,6 @@ class Found(NamedTuple):
     sampled: Window
     behind: Window
     sampler: Sampler
-    streams: int
 
 
 def owner(place: Place) -> str:
@@ -82,22 +115,21 @@ def owner(place: Place) -> str:
                 return callee
     if found := _ROOM.search(path):
         return f"sluicegate: {found[1]}"
-    if found := _PACKAGE.search(path):
+    if found := _PACKAGE.search(path) or _GENERATED.match(path):
         return found[1]
-    return "standard library"
+    found = _LIBRARY.search(path)
+    return f"standard library: {found[1] if found else path.strip('<>')}"
 
 
 def function(place: Place) -> str:
     """Return the function and its module, in short."""
-    path = place.code.co_filename
-    for root in ("/site-packages/", "/src/"):
-        path = path.rpartition(root)[2]
+    path = _ROOT.sub("", place.code.co_filename)
     name = f"`{place.code.co_qualname}`, {path.removeprefix('sluicegate/')}"
     callee = owner(place)
     return f"{name}: {callee}" if callee.startswith("kernel") or callee == "httptools" else name
 
 
-def measure(seconds: float, streams: int) -> Found:
+def measure(subject: Subject, seconds: float) -> Found:
     """Serve, let the clients listen, and measure; blocks until the service has drained."""
     sampler = Sampler()
     found: list[Found] = []
@@ -110,7 +142,7 @@ def measure(seconds: float, streams: int) -> Found:
 
         def watch() -> None:
             try:
-                found.append(_windows(service, port, provider, sampler, seconds, streams))
+                found.append(_windows(subject, service, port, provider, sampler, seconds))
             finally:
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -124,18 +156,24 @@ def measure(seconds: float, streams: int) -> Found:
     return found[0]
 
 
-def _windows(service: Service, port: int, provider: Provider, sampler: Sampler, seconds: float, streams: int) -> Found:
+def _windows(
+    subject: Subject, service: Service, port: int, provider: Provider, sampler: Sampler, seconds: float
+) -> Found:
     _wait_listening(port)
-    tokens = round(CLIENTS_MAX / PACE_MS * 1e3)
-    asked = Asked(f"bench-n{tokens}-d{PACE_MS}-b1", streams, streams, CLIENTS_MAX, ("--ramp-ms", "700"))
-    with service.loading(asked):
+
+    def window(seconds: float) -> Window:
+        clock = main_clock()
+        tokens, spent = provider.stats().tokens, time.clock_gettime(clock)
+        time.sleep(seconds)
+        spent, tokens = time.clock_gettime(clock) - spent, provider.stats().tokens - tokens
+        return Window(spent, tokens / subject.tokens)
+
+    with service.loading(subject.asked):
         time.sleep(SETTLE_SECONDS)
-        if provider.stats().open != streams:
-            raise SystemExit("owners: the streams did not begin")
-        before = _window(provider, QUIET_SECONDS)
+        before = window(QUIET_SECONDS)
         with sampler.sampling():
-            sampled = _window(provider, seconds)
-        return Found(before, sampled, _window(provider, QUIET_SECONDS), sampler, streams)
+            sampled = window(seconds)
+        return Found(before, sampled, window(QUIET_SECONDS), sampler)
 
 
 def _wait_listening(port: int) -> None:
@@ -148,66 +186,62 @@ def _wait_listening(port: int) -> None:
     raise SystemExit("owners: the service does not listen")
 
 
-def _window(provider: Provider, seconds: float) -> Window:
-    clock = main_clock()
-    tokens, spent = provider.stats().tokens, time.clock_gettime(clock)
-    time.sleep(seconds)
-    return Window(time.clock_gettime(clock) - spent, provider.stats().tokens - tokens)
-
-
-def report(found: Found, command: str) -> str:
+def report(name: str, found: Found, command: str) -> str:
     """Return conditions and both tables in Markdown."""
     seconds = found.sampler.seconds
-    sum_ = sum(seconds.values())
+    owners, functions = _sums(seconds, owner), _sums(seconds, function)
+    owners[COLLECTOR] = functions[COLLECTOR] = found.sampler.collecting
     each = statistics.mean((found.before.each, found.behind.each))
     here = page.conditions(sys.executable, (), {}, command, 1)
     lines = [
         f"- machine: {here.machine}; the load generator and the provider run on the same cores",
         f"- {here.python}; sluicegate: commit {here.commit}; command: `{command}`, {here.date}",
-        f"- {found.streams} streams of {1000 // PACE_MS} tokens/s: **{each:.0f} µs of CPU per token** "
+        f"- {SUBJECTS[name].doing}: **{each:.0f} µs of CPU per {name}** "
         f"({found.before.each:.0f} before the samples, {found.behind.each:.0f} behind them, "
         f"{found.sampled.each:.0f} with them)",
-        f"- {found.sampler.samples:,} samples by {found.sampler.timer}; meanwhile "
-        f"{found.sampler.collections} garbage collections",
+        f"- {found.sampler.samples:,} samples by {found.sampler.timer}",
         "",
-        *_table("owner", seconds, owner, each / sum_, 0.05),
+        *_table(name, owners, each),
         "",
         f"The {TOP} dearest functions, without what they call; a system call is a row of its own:",
         "",
-        *_table("function", seconds, function, each / sum_, 0)[: TOP + 2],
+        *_table(name, functions, each),
     ]
     return "\n".join(lines)
 
 
-def _table(
-    title: str, seconds: Mapping[Place, float], name: Callable[[Place], str], scale: float, least: float
-) -> list[str]:
-    """Rows of what is worth at least so many microseconds per token, dearest first."""
+def _sums(seconds: Mapping[Place, float], name: Callable[[Place], str]) -> dict[str, float]:
     found: dict[str, float] = defaultdict(float)
     for place, spent in seconds.items():
         found[name(place)] += spent
-    whole = sum(found.values())
-    rows = sorted(found.items(), key=lambda row: -row[1])
+    return found
+
+
+def _table(unit: str, seconds: Mapping[str, float], each: float) -> list[str]:
+    """The dearest rows, dearest first; `each` is the whole in microseconds."""
+    whole = sum(seconds.values())
+    rows = sorted(seconds.items(), key=lambda row: -row[1])
     return [
-        f"| {title} | CPU µs per token | share |",
+        f"| | CPU µs per {unit} | share |",
         "|---|---|---|",
-        *(f"| {text} | {spent * scale:.1f} | {spent / whole:.1%} |" for text, spent in rows if spent * scale >= least),
+        *(f"| {text} | {spent / whole * each:.1f} | {spent / whole:.1%} |" for text, spent in rows[:TOP]),
     ]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and write or print; 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.owners", usage=__doc__)
+    parser.add_argument("of", nargs="?", choices=SUBJECTS, default="token")
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--no-page", action="store_true")
     options = parser.parse_args(arguments)
-    command = f"python -m tests.benchmarks.owners --seconds {options.seconds:g} --streams {options.streams}"
-    text = report(measure(options.seconds, options.streams), command)
+    subject = SUBJECTS[options.of]
+    command = f"python -m tests.benchmarks.owners {options.of} --seconds {options.seconds:g}"
+    text = report(options.of, measure(subject, options.seconds), command)
     if options.no_page:
         print(text)
     else:
-        page.write("owners", text)
+        page.write(subject.section, text)
     return 0
 
 

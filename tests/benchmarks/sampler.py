@@ -51,37 +51,41 @@ class Place(NamedTuple):
 
 
 class Sampler:
-    """`seconds` are the CPU seconds found at each place, `samples` how many they rest on, `collections` how often
-    Python's garbage collector ran meanwhile. `timer` says in words what the samples are taken by.
+    """`seconds` are the CPU seconds found at each place, `collecting` those of Python's garbage collector; `samples` is
+    how many they rest on. `timer` says in words what the samples are taken by.
     """
 
     def __init__(self) -> None:
         self.samples = 0
-        self.collections = 0
+        self.collecting = 0.0
         self.timer = ""
-        self._found: dict[tuple[Place, Place | None], float] = defaultdict(float)
+        self._found: dict[tuple[CodeType, int, CodeType, int], float] = defaultdict(float)
         self._last = 0.0
         self._todo: Callable[[], None] | None = None
         self._done = threading.Event()
         self._wakeup = -1
+        self._collection_began = 0.0
+        self._collected = 0.0  # since the last sample
 
     @property
     def seconds(self) -> dict[Place, float]:
         """By the place to which the time belongs, without the sampler's own."""
         found: dict[Place, float] = defaultdict(float)
-        for (place, caller), spent in self._found.items():
-            owner = caller if caller is not None and place.instruction == "RESUME" else place
-            if owner.code is not Sampler._sample.__code__:
-                found[owner] += spent
+        for (code, offset, caller, caller_offset), spent in self._found.items():
+            place = Place(code, offset)
+            if code is not Sampler._sample.__code__:
+                found[Place(caller, caller_offset) if place.instruction == "RESUME" else place] += spent
         return found
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Take the signal for as long as the context lasts; in the main thread."""
         before = signal.signal(signal.SIGPROF, self._sample)
+        gc.callbacks.append(self._on_collection)
         try:
             yield
         finally:
+            gc.callbacks.remove(self._on_collection)
             signal.signal(signal.SIGPROF, before)
 
     @contextmanager
@@ -89,7 +93,6 @@ class Sampler:
         """Sample the main thread for as long as the context lasts; from another thread."""
         self._let_main(self._mute)
         self._last = time.clock_gettime(main_clock())
-        collected = _collections()
         event = _open_event(os.getpid())
         if event is None:
             self.timer = "ITIMER_PROF, each tick of the kernel"
@@ -104,7 +107,6 @@ class Sampler:
             else:
                 os.close(event)
             self._let_main(self._unmute)
-            self.collections = _collections() - collected
 
     def _sample(self, _number: int, frame: FrameType | None) -> None:
         if self._todo is not None:
@@ -114,11 +116,21 @@ class Sampler:
             return
         if frame is None:
             return
-        back = frame.f_back
-        key = Place(frame.f_code, frame.f_lasti), Place(back.f_code, back.f_lasti) if back is not None else None
-        self._found[key] += time.thread_time() - self._last
+        back = frame.f_back or frame
+        key = (frame.f_code, frame.f_lasti, back.f_code, back.f_lasti)
+        self._found[key] += time.thread_time() - self._last - self._collected
+        self.collecting += self._collected
+        self._collected = 0.0
         self.samples += 1
         self._last = time.thread_time()
+
+    def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if phase == "start":
+            self._collection_began = time.thread_time()
+        else:
+            self._collected += time.thread_time() - self._collection_began
 
     def _let_main(self, do: Callable[[], None]) -> None:
         self._done.clear()
@@ -130,6 +142,7 @@ class Sampler:
 
     def _mute(self) -> None:
         """Trio would wake up for each signal, which doubles the turns of its loop."""
+        self._collected = 0.0
         self._wakeup = signal.set_wakeup_fd(-1)
 
     def _unmute(self) -> None:
@@ -141,10 +154,6 @@ def main_clock() -> int:
     ident = threading.main_thread().ident
     assert ident is not None
     return time.pthread_getcpuclockid(ident)
-
-
-def _collections() -> int:
-    return sum(generation["collections"] for generation in gc.get_stats())
 
 
 def _open_event(thread: int) -> int | None:
