@@ -26,6 +26,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.trio.tcp_server import TCPServer
 
 from sluicegate.server.options import ServerOptions
+from sluicegate.server.refusal import Refuse
 from sluicegate.server.safety_h2 import SafeStreamBuffer
 from sluicegate.server.serve import serve
 from tests.sockets.h2_caller import H2Caller
@@ -267,6 +268,7 @@ async def running(
     certificate: "Certificate | None" = None,
     app: Any = None,
     drain: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    refuse: Refuse | None = None,
 ) -> AsyncIterator[Server]:
     """Run a server of `build` that is stopped at the end, or broken off where that does not help (the released one)."""
     options = msgspec.structs.replace(options or ServerOptions(), port=0)
@@ -280,7 +282,7 @@ async def running(
         async def run(task_status: trio.TaskStatus[list[str]]) -> None:
             try:
                 if build == "ours":
-                    await serve(served, options, drain, server.stop.wait, task_status)
+                    await serve(served, options, drain, server.stop.wait, task_status, refuse)
                 else:
                     await hypercorn_serve(
                         served, released_config(options), shutdown_trigger=server.stop.wait, task_status=task_status

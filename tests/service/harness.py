@@ -340,7 +340,7 @@ async def stack(
             stop = trio.Event()
 
             async def start(task_status: trio.TaskStatus[list[str]]) -> None:
-                await serve(app, ServerOptions(port=0), service.drain, stop.wait, task_status=task_status)
+                await serve(app, ServerOptions(port=0), service.drain, stop.wait, task_status, service.refuse)
 
             found.url = (await nursery.start(start))[0]
             yield found

@@ -80,7 +80,8 @@ async def _serve(options: argparse.Namespace, tools: Registry, ledger: Ledger) -
     service = Service(models, tools, run, rules, ledger=ledger)
     _spare_the_collector()
     server = ServerOptions(options.host, options.port, options.certfile, options.keyfile)
-    await serve(service.app(), apply(settings, server), partial(_drain, service), task_status=_Announcement(models))
+    announcement, drain = _Announcement(models), partial(_drain, service)
+    await serve(service.app(), apply(settings, server), drain, task_status=announcement, refuse=service.refuse)
 
 
 def _spare_the_collector() -> None:

@@ -17,6 +17,9 @@ class RunOptions(msgspec.Struct, frozen=True):
     log is kept as it is, beyond that a snapshot; `linger_seconds` how long an upstream that has said all is read on, so
     that its connection can be used again. `max_runs` live at once. Of those that ended, at most `kept_runs` with
     `kept_bytes` of log are kept, each for at most `kept_seconds`.
+
+    `max_lateness_seconds`: when the event loop stays later than that, there is more to do than can be done, and only as
+    many new runs are taken as keep it in time (inf for all).
     """
 
     limits: RunLimits = RunLimits()
@@ -31,6 +34,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     log_bytes: int = 4 * 1024 * 1024
     parallel_tools: int = 8
     max_runs: int = 10_000
+    max_lateness_seconds: float = 0.03
     kept_runs: int = 256
     kept_bytes: int = 64 * 1024 * 1024
     kept_seconds: float = 300.0
@@ -38,3 +42,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.heartbeat_seconds > 0:
             raise ValueError(f"heartbeat_seconds: must be more than 0 (inf for none), is {self.heartbeat_seconds:g}")
+        if not self.max_lateness_seconds > 0:
+            raise ValueError(
+                f"max_lateness_seconds: must be more than 0 (inf for none), is {self.max_lateness_seconds:g}"
+            )

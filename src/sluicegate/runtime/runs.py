@@ -9,6 +9,7 @@ import trio
 
 from ..machine.errors import ErrorCode, RunError
 from ..machine.events import RunFailed
+from .admission import Admission
 from .alarms import Alarms
 from .driver import Driver
 from .feed import FeedState
@@ -45,6 +46,8 @@ class Runs:
         self.ledger: Ledger = ledger or MemoryLedger()
         self._alarms = Alarms(nursery)
         self._expiry = self._alarms.alarm(self._expire)
+        self.admission = Admission(options.max_lateness_seconds)
+        self._probe = self._alarms.alarm(self.admission.probe)
         self._live: dict[str, Driver] = {}
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._ended_bytes = 0
@@ -59,6 +62,14 @@ class Runs:
     def is_full(self) -> bool:
         """Whether `max_runs` are live; then no other should be started (TOO_MANY)."""
         return len(self._live) >= self._options.max_runs
+
+    def refusal(self) -> RunError | None:
+        """A run is asked for: return None if it may start, else how it is refused. Counts it as started or refused."""
+        if self.is_full:
+            return TOO_MANY
+        error = self.admission.refusal(trio.current_time())
+        self._probe.by(self.admission.due)
+        return error
 
     def start(self, driver: Driver, key: Key | None = None) -> None:
         """Start driving; the run outlives the request that asked for it. `key` names it from now on."""

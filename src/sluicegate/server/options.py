@@ -1,7 +1,11 @@
 """The frozen options of this room."""
 
+import socket
+
 import msgspec
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
+
+from .refusal import Refuse
 
 
 class ServerOptions(msgspec.Struct, frozen=True):
@@ -39,8 +43,16 @@ class ServerOptions(msgspec.Struct, frozen=True):
 class SafeConfig(Config):
     """Hypercorn's configuration, and what it has no place for."""
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, options: ServerOptions, refuse: Refuse | None = None) -> None:
         self.options = options
+        self.refuse = refuse
+        self.listening: list[socket.socket] = []
+
+    def create_sockets(self) -> Sockets:
+        """Bind, and keep hold of what was bound."""
+        sockets = super().create_sockets()
+        self.listening = [*sockets.secure_sockets, *sockets.insecure_sockets]
+        return sockets
 
 
 def options_of(config: Config) -> ServerOptions:

@@ -13,6 +13,7 @@ from hypercorn.typing import ASGIFramework
 from ..machine.errors import SluicegateError
 from . import fast_path
 from .options import SafeConfig, ServerOptions
+from .refusal import Refuse
 
 __all__ = ["CannotListen", "ServerOptions", "serve", "signalled"]
 BACKLOG = 1024  # connections that wait to be accepted
@@ -35,13 +36,15 @@ async def serve(
     drain: Callable[[], Awaitable[None]],
     stopped: Callable[[], Awaitable[None]] = signalled,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    refuse: Refuse | None = None,
 ) -> None:
     """Serve `app` until `stopped` returns; then await `drain` (it ends the streams; requests are still taken, to be
     refused by the application), close idle connections at once and the others within `graceful_seconds`, whatever
-    their clients do. Reports the bound addresses as started. Raises CannotListen, UnknownHypercorn.
+    their clients do. `refuse` answers, before the application hears of it, a request that goes no further. Reports the
+    bound addresses as started. Raises CannotListen, UnknownHypercorn.
     """
     fast_path.install()
-    config = _configure(options)
+    config = _configure(options, refuse)
 
     async def stop() -> None:
         await stopped()
@@ -50,8 +53,8 @@ async def serve(
     await hypercorn_serve(app, config, shutdown_trigger=stop, task_status=task_status)
 
 
-def _configure(options: ServerOptions) -> SafeConfig:
-    config = SafeConfig(options)
+def _configure(options: ServerOptions, refuse: Refuse | None) -> SafeConfig:
+    config = SafeConfig(options, refuse)
     config.certfile, config.keyfile = options.certfile, options.keyfile
     _check_certificate(config)
     # Bound here, because Hypercorn would raise from inside its nurseries.

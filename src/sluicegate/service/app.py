@@ -1,7 +1,7 @@
 """The application: routes, and the room in which runs live."""
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import trio
@@ -14,6 +14,7 @@ from ..machine.events import RunFailed
 from ..machine.history import Request
 from ..machine.run import Run
 from ..providers.models import Models, UnknownModel
+from ..runtime.admission import Gate
 from ..runtime.driver import Driver, OnDisconnect
 from ..runtime.feed import Feed
 from ..runtime.ledger import Ledger
@@ -23,10 +24,11 @@ from ..tools.function import Tool
 from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
 from .body import ChatRequest, decode_chat, history
-from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, place_in, refuse_place
+from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, name_in, place_in, refuse_place
 from .options import ServiceOptions
-from .problems import Problem, respond_run_error
-from .stream import Connection, Lease, headers, respond, take_lease
+from .problems import Problem, Refusal, refusal_of, respond_run_error
+from .refusal import Refusing
+from .stream import Answer, Connection, Lease, headers, take_lease
 
 STOPPED = RunError(ErrorCode.CANCELLED, "The run was stopped.")
 SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down.", retryable=True)
@@ -60,6 +62,7 @@ class Service:
         """Return the ASGI application."""
         app = QuartTrio("sluicegate", static_folder=None)
         app.asgi_http_class = Connection
+        app.asgi_app = Refusing(app.asgi_app, self.refuse)  # type: ignore[method-assign]  # as Quart tells to do
         app.config["MAX_CONTENT_LENGTH"] = self.options.max_body_bytes
         app.config["BODY_TIMEOUT"] = self.options.body_seconds
         # Quart's default of 60 s would cut a stream without a word.
@@ -75,6 +78,19 @@ class Service:
         app.register_error_handler(HTTPException, _respond_http)
         app.register_error_handler(500, _respond_internal)
         return app
+
+    def refuse(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Refusal | None:
+        """Return the answer to a request for a run that there is no room for, None for all other requests: who reads,
+        stops or goes on with a run is always let in. Synchronous; `headers` have names in lower case.
+        """
+        if method != "POST" or path != "/chat" or self._stopping is not None:
+            return None
+        key = next((value for name, value in headers if name == b"idempotency-key"), b"")
+        name = name_in(key.decode("latin-1"))
+        if name is not None and self.runs.named(OWNER, name) is not None:
+            return None
+        error = self.runs.refusal()
+        return None if error is None else refusal_of(error)
 
     def stop_runs(self, error: RunError = SHUTTING_DOWN) -> None:
         """End every live run with `error`; their readers still get the terminal event. No new run is taken then."""
@@ -106,7 +122,7 @@ class Service:
         driver = self._driver(decode_chat(body))
         lease = take_lease(driver)
         self.runs.start(driver, key)
-        return await self._stream(driver, lease)
+        return self._answer(driver, lease)
 
     async def events(self, run_id: str) -> Response:
         """`GET /runs/{id}/events`: read a run's log from the start, or from behind `Last-Event-ID`."""
@@ -116,7 +132,7 @@ class Service:
             return Response(b"", status=204)
         if request.method == "HEAD":
             return Response(b"", headers=headers(driver))
-        return respond(driver, take_lease(driver, after))
+        return Answer(driver, take_lease(driver, after))
 
     async def stop(self, run_id: str) -> Response:
         """`DELETE /runs/{id}`: end a run, whoever reads it. 204 also if it has ended."""
@@ -128,10 +144,13 @@ class Service:
         return Response(b'{"status":"ok"}', content_type="application/json")
 
     async def readyz(self) -> Response:
-        """`GET /readyz`: new runs are taken; 503 while the server stops."""
+        """`GET /readyz`: new runs are taken; 503 while the server stops. 200 also while some are refused: sent away for
+        that, all of the load would go and come back in turns.
+        """
         if self._stopping is not None:
             return Response(b'{"status":"draining"}', status=503, content_type="application/json")
-        return Response(b'{"status":"ok"}', content_type="application/json")
+        status = b"ok" if self.runs.admission.gate is Gate.OPEN else b"shedding"
+        return Response(b'{"status":"%b"}' % status, content_type="application/json")
 
     def _open(self, app: QuartTrio) -> Callable[[], Awaitable[None]]:
         async def open_runs() -> None:
@@ -181,17 +200,12 @@ class Service:
             return Response(b"", status=204)
         lease = take_lease(driver, after)
         # Who has frames has a response already: what went wrong since then is told by the frames behind them.
-        return respond(driver, lease) if after else await self._stream(driver, lease)
+        return Answer(driver, lease) if after else self._answer(driver, lease)
 
-    async def _stream(self, driver: Driver, lease: Lease) -> Response:
-        """Wait for the provider's first word, but not long; stream the run, or say by a status why there is none."""
-        with trio.move_on_after(self.options.hold_seconds):
-            await driver.answered.wait()
-        refusal = respond_run_error(driver.first.error) if isinstance(driver.first, RunFailed) else None
-        if refusal is None:
-            return respond(driver, lease)
-        self.runs.unname(driver.run.run_id)
-        return refusal
+    def _answer(self, driver: Driver, lease: Lease) -> Response:
+        return Answer(
+            driver, lease, self.options.hold_seconds, on_refusal=lambda refused: self.runs.unname(refused.run.run_id)
+        )
 
     def _driver(self, asked: ChatRequest) -> Driver:
         on_disconnect = OnDisconnect(asked.on_disconnect)

@@ -21,10 +21,16 @@ def key_of(owner: str, body: bytes) -> Key | None:
     text = request.headers.get(KEY_HEADER, "")
     if not text:
         return None
-    match = _KEY.fullmatch(text)
-    if match is None:
+    name = name_in(text)
+    if name is None:
         raise Problem(400, f"{KEY_HEADER}: must be 1 to 128 of the characters A-Z a-z 0-9 . _ ~ : -.", field=KEY_HEADER)
-    return Key(owner, match[1], blake2b(body, digest_size=16).digest())
+    return Key(owner, name, blake2b(body, digest_size=16).digest())
+
+
+def name_in(text: str) -> str | None:
+    """Return the name in the value of an `Idempotency-Key`, None if it is not one."""
+    match = _KEY.fullmatch(text)
+    return None if match is None else match[1]
 
 
 def place_in(driver: Driver) -> int:

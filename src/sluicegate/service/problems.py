@@ -1,5 +1,7 @@
 """Errors before the first byte: a true HTTP status and a JSON body that names what is wrong and how to mend it."""
 
+from typing import NamedTuple
+
 import msgspec
 from quart import Response
 
@@ -35,6 +37,14 @@ class ProblemInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_ms: int | None = None
 
 
+class Refusal(NamedTuple):
+    """A whole HTTP response; names of headers in lower case."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
 class Problem(Exception):
     """An answer that is an error; `respond` makes the HTTP response."""
 
@@ -54,16 +64,34 @@ def respond_run_error(error: RunError) -> Response | None:
     """
     if error.code is ErrorCode.CONTENT_FILTER:
         return None
-    info = ProblemInfo(error.code, error.message, "", error.retryable, error.retry_after_ms)
     status = STATUS[error.code]
     # A provider that is overloaded, not broken: 503 tells proxies and clients to come back.
     if error.code is ErrorCode.UPSTREAM_ERROR and error.retryable and not error.truncated:
         status = 503
-    return _response(status, info)
+    return _response(status, _info(error))
+
+
+def refusal_of(error: RunError) -> Refusal:
+    """Return the same as `respond_run_error` gives, as plain bytes: for those who answer without Quart. Not for
+    CONTENT_FILTER.
+    """
+    body = msgspec.json.encode({"error": _info(error)})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if error.retry_after_ms is not None:
+        headers.append((b"retry-after", _seconds(error.retry_after_ms).encode()))
+    return Refusal(STATUS[error.code], headers, body)
+
+
+def _info(error: RunError) -> ProblemInfo:
+    return ProblemInfo(error.code, error.message, "", error.retryable, error.retry_after_ms)
+
+
+def _seconds(milliseconds: int) -> str:
+    return str(-(-milliseconds // 1000))
 
 
 def _response(status: int, info: ProblemInfo) -> Response:
     response = Response(msgspec.json.encode({"error": info}), status=status, content_type="application/json")
     if info.retry_after_ms is not None:
-        response.headers["Retry-After"] = str(-(-info.retry_after_ms // 1000))
+        response.headers["Retry-After"] = _seconds(info.retry_after_ms)
     return response
