@@ -22,6 +22,7 @@ import h11
 import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.trio.run
+import hypercorn.trio.tcp_server
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -31,6 +32,7 @@ from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 
 from ..machine.errors import SluicegateError
+from .messages import SafeTaskGroup
 from .options import ServerOptions, options_of
 from .safety_h2 import SHIELD_SECONDS, SafeH2Protocol, SafeStreamBuffer
 from .writer import GONE, Transport, Writer
@@ -284,12 +286,6 @@ class SafeH11Protocol(H11Protocol):
         except _Parked:
             return
 
-    async def _close_stream(self) -> None:
-        """Tell the application, even from a task that is being cancelled; its queue of messages may be full."""
-        if self.stream is not None:
-            with trio.move_on_after(SHIELD_SECONDS, shield=True):
-                await super()._close_stream()
-
     async def _check_protocol(self, event: h11.Request) -> None:
         """H2: no upgrade to HTTP/2 from within HTTP/1.1 (it is obsolete); its settings, unchecked, end the worker."""
         if event.method == b"PRI":
@@ -314,4 +310,5 @@ def install() -> None:
     hypercorn.protocol.H2Protocol = SafeH2Protocol  # type: ignore[attr-defined,assignment]  # the same
     hypercorn.protocol.h2.StreamBuffer = SafeStreamBuffer  # type: ignore[misc]  # a class, not a name for one
     hypercorn.trio.run.WorkerContext = SafeContext  # type: ignore[attr-defined]  # the same
+    hypercorn.trio.tcp_server.TaskGroup = SafeTaskGroup  # type: ignore[attr-defined]  # the same
     hypercorn.trio.run.TCPServer = SafeTCPServer  # type: ignore[attr-defined]  # the same

@@ -61,8 +61,13 @@ class Connection(TrioASGIHTTPConnection):
     """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        request = self._create_request_from_scope(send)
         try:
-            await super().__call__(receive, send)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.handle_request, nursery, request, send)
+                # In this task, not in another one as Quart-Trio has it: a task less for each stream, and messages that
+                # are here already are with the request before it is looked at.
+                await self.handle_messages(nursery, request, receive)
         finally:
             lease = self.scope.get(_LEASE)
             if isinstance(lease, Lease):
