@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from sluicegate.machine.deltas import Started, TextDelta
 from sluicegate.machine.run import Run
-from sluicegate.providers.base import Abortable, Provider, StreamLost
+from sluicegate.providers.base import Body, Provider, StreamLost
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
@@ -116,9 +116,9 @@ async def test_an_aborted_reply_says_no_more(way: Way, tmp_path: Path) -> None:
         async with road.provider("openai_chat").open(REQUEST) as chunks:
             await anext(chunks)
             await wait_all_tasks_blocked(0.01)
-            assert isinstance(chunks, Abortable)
-            chunks.abort()
-            chunks.abort()
+            assert isinstance(chunks, Body)
+            chunks.close()
+            chunks.close()
             assert road.sockets == road.transport.open_connections == 0
             for _ in range(2):
                 await fail_to_read(chunks)
@@ -127,8 +127,8 @@ async def test_an_aborted_reply_says_no_more(way: Way, tmp_path: Path) -> None:
             await anext(chunks)
             nursery.start_soon(fail_to_read, chunks)
             await wait_all_tasks_blocked(0.01)
-            assert isinstance(chunks, Abortable)
-            chunks.abort()
+            assert isinstance(chunks, Body)
+            chunks.close()
         await road.wait_gone()
 
 

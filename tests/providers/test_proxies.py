@@ -26,6 +26,7 @@ CHOICES = [
     ({"ALL_PROXY": "http://all", "HTTPS_PROXY": "http://p"}, OPENAI, "http://p"),
     ({"HTTPS_PROXY": "http://upper", "https_proxy": "http://lower"}, OPENAI, "http://lower"),
     ({"HTTPS_PROXY": "http://upper", "https_proxy": ""}, OPENAI, None),
+    ({"https_proxy": "http://lower", "HTTPS_PROXY": "http://upper"}, OPENAI, "http://lower"),
     ({"HTTPS_PROXY": "http://p", "NO_PROXY": ""}, OPENAI, "http://p"),
     ({"HTTPS_PROXY": "http://p", "NO_PROXY": "*"}, OPENAI, None),
     ({"HTTPS_PROXY": "http://p", "NO_PROXY": "x.org, OpenAI.com"}, OPENAI, None),

@@ -34,10 +34,8 @@ _NAMES: Final[dict[type[Exception], type[httpx2.TransportError]]] = {
     httpcore2.RemoteProtocolError: httpx2.RemoteProtocolError,
     trio.ClosedResourceError: httpx2.ReadError,  # closed in the middle of a handshake
 }
-_ERRORS: Final[tuple[type[Exception], ...]] = (
-    *_NAMES,
-    h2.exceptions.H2Error,
-)  # httpcore2 lets h2's own through where a body is read
+# httpcore2 lets h2's own errors through where a body is read.
+_ERRORS: Final[tuple[type[Exception], ...]] = (*_NAMES, h2.exceptions.H2Error)
 
 _Origin = tuple[str, bytes, int | None]
 
@@ -68,7 +66,6 @@ class _Lane(httpcore2.TrioBackend):
         self._socket = stream.get_extra_info("socket")
         if self._closed:
             self.close()
-            raise httpcore2.ConnectError("the transport was closed")
         return stream
 
     @property
