@@ -1,7 +1,7 @@
 """The shape of the cost: what the whole service does for a word and for a request, over real sockets. Never time.
 
-A bound is what was counted when it was set: one more call, task hop or system call breaks it. Who makes a path shorter
-lowers its bound; the counts of each run are shown in its summary.
+A bound is what was counted when it was set, so one more call, task hop or system call breaks it. Who makes the path of
+a word shorter has to lower its bound, or the next one would pass unseen; the counts are in the summary of a test run.
 """
 
 import gc
@@ -26,20 +26,21 @@ pytestmark = pytest.mark.sockets
 
 # Of a word that arrives alone while all have heard the last one. Python 3.12 and 3.13 do the same.
 WORD = {
-    "openai_chat": Counts(steps=1, calls=55, builtins=44, sends=1, receives=1, spawned=0, scopes=0),
-    "openai_responses": Counts(steps=1, calls=63, builtins=50, sends=1, receives=1, spawned=0, scopes=0),
-    "anthropic": Counts(steps=1, calls=55, builtins=44, sends=1, receives=1, spawned=0, scopes=0),
+    "openai_chat": Counts(steps=1, calls=53, builtins=44, sends=1, receives=1, spawned=0, scopes=0),
+    "openai_responses": Counts(steps=1, calls=61, builtins=50, sends=1, receives=1, spawned=0, scopes=0),
+    "anthropic": Counts(steps=1, calls=53, builtins=44, sends=1, receives=1, spawned=0, scopes=0),
 }
 # Of a request with two words on kept connections, where tasks that become ready at once run in the best order. Another
 # Quart on 3.13; 3.12 inlines comprehensions.
 REQUEST = {
-    (3, 11): Counts(steps=22, calls=2462, builtins=1802, sends=4, receives=4, spawned=4, scopes=9),
-    (3, 12): Counts(steps=22, calls=2424, builtins=1755, sends=4, receives=4, spawned=4, scopes=9),
-    (3, 13): Counts(steps=25, calls=2540, builtins=1783, sends=4, receives=4, spawned=4, scopes=9),
+    (3, 11): Counts(steps=14, calls=2196, builtins=1722, sends=4, receives=4, spawned=3, scopes=7),
+    (3, 12): Counts(steps=14, calls=2141, builtins=1679, sends=4, receives=4, spawned=3, scopes=7),
+    (3, 13): Counts(steps=18, calls=2290, builtins=1708, sends=4, receives=4, spawned=3, scopes=7),
 }
 KEPT_BYTES = 155  # by a word: its frame, its text, and their places in the log and in the reply
 HELD_BYTES = 2 * 65_536 + 1_024  # for a moment by a word: what a read asks for, ours and the client's
 SLACK = 0.005  # for a garbage collection, which calls whoever asked to be told of it
+REQUEST_SLACK = 0.01  # some of the packages on its way are not pinned; half a step or scope is none
 FAR = 10_000
 REQUESTS = 100  # Trio orders tasks by chance, and every fifth request met with the best order
 
@@ -89,9 +90,14 @@ async def _cost_of_words(dialect: str, clients: int, places: Sequence[int]) -> l
     ]
 
 
-def _check(cost: Sequence[float], bound: Counts, slack: float = 0.0) -> None:
+def _check(cost: Sequence[float], bound: Counts, slack: float) -> None:
     for name, count, most in zip(Counts._fields, cost, bound, strict=True):
         assert count <= most * (1 + slack), f"{name}: {count:.2f}, and {most} when the bound was set"
+
+
+def _check_tight(cost: Sequence[float], bound: Counts) -> None:
+    for name, count, most in zip(Counts._fields, cost, bound, strict=True):
+        assert count >= most * (1 - SLACK), f"{name}: {count:.2f}, so lower the bound, which is {most}"
 
 
 def _shown(cost: Sequence[float]) -> str:
@@ -104,7 +110,7 @@ async def test_a_word_costs_the_same_wherever_it_is(dialect: str, note: Callable
     costs = await _cost_of_words(dialect, 1, places)
     for cost in costs:
         _check(cost, WORD[dialect], SLACK)
-    assert costs[0][0] == 1  # it counts
+    _check_tight(costs[0], WORD[dialect])
     note(f"shape: a word of {dialect}: {_shown(costs[-1])}")
 
 
@@ -161,7 +167,7 @@ async def test_a_request_costs_no_more(note: Callable[[str], None]) -> None:
             await trio.to_thread.run_sync(partial(_requests, player, lambda: found.append(meter.now()), port))
     costs = [after.since(before) for before, after in pairwise(found)]
     least = [min(counts) for counts in zip(*costs, strict=True)]
-    _check(least, REQUEST[sys.version_info[:2]])
+    _check(least, REQUEST[sys.version_info[:2]], REQUEST_SLACK)
     note(f"shape: a request: {_shown(least)}")
 
 
@@ -185,6 +191,7 @@ async def test_the_bounds_break(how: Broken, monkeypatch: pytest.MonkeyPatch) ->
         hoard.append(list(events))
         publish(self, events)
 
+    (bound,) = await _cost_of_words("openai_chat", 1, [10, 50])
     match how:
         case "call":
             monkeypatch.setattr(Feed, "publish", another_call)
@@ -200,4 +207,4 @@ async def test_the_bounds_break(how: Broken, monkeypatch: pytest.MonkeyPatch) ->
             return
     (cost,) = await _cost_of_words("openai_chat", 1, [10, 50])
     with pytest.raises(AssertionError, match={"call": "calls", "hop": "steps", "send": "calls"}[how]):
-        _check(cost, WORD["openai_chat"], SLACK)
+        _check(cost, Counts(*map(round, bound)), SLACK)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from .harness import harness
 from .layered import LAYERS
-from .yardstick import page
+from .yardstick import page, proc
 from .yardstick.provider import HOST, STOP_SECONDS
 from .yardstick.results import OURS
 from .yardstick.service import Asked, Service
@@ -83,7 +83,8 @@ def report(found: Mapping[str, list[Sample]], command: str) -> str:
     rounds = len(next(iter(found.values())))
     here = page.conditions(sys.executable, (), {}, command, rounds)
     lines = [
-        f"- machine: {here.machine}; the load generator and the provider run on the same cores",
+        f"- machine: {here.machine}; the load generator and the provider run on the same cores; load average "
+        f"at the end {proc.load_average():.1f}",
         f"- {here.python}; sluicegate: commit {here.commit}",
         f"- command: `{command}`, {here.date}, {rounds} interleaved rounds; what a layer adds within a "
         "round: median (least–most)",

@@ -27,7 +27,7 @@ from sluicegate import cli
 
 from .harness import harness
 from .sampler import Place, Sampler, main_clock
-from .yardstick import page
+from .yardstick import page, proc
 from .yardstick.provider import HOST, Provider, free_port
 from .yardstick.results import OURS
 from .yardstick.service import Asked, Service
@@ -194,7 +194,8 @@ def report(name: str, found: Found, command: str) -> str:
     each = statistics.mean((found.before.each, found.behind.each))
     here = page.conditions(sys.executable, (), {}, command, 1)
     lines = [
-        f"- machine: {here.machine}; the load generator and the provider run on the same cores",
+        f"- machine: {here.machine}; the load generator and the provider run on the same cores; load average "
+        f"at the end {proc.load_average():.1f}",
         f"- {here.python}; sluicegate: commit {here.commit}; command: `{command}`, {here.date}",
         f"- {SUBJECTS[name].doing}: **{each:.0f} µs of CPU per {name}** "
         f"({found.before.each:.0f} before the samples, {found.behind.each:.0f} behind them, "
