@@ -5,6 +5,7 @@ process: each line on standard input is answered by one. Ends by SIGTERM.
 """
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -28,6 +29,7 @@ from sluicegate.tools import Registry, ToolError, tool
 from tests.benchmarks.processes import resident
 
 RUN = RunOptions(
+    max_lateness_seconds=math.inf,  # every client is to get its run
     first_delta_seconds=15.0,
     stall_seconds=15.0,
     step_seconds=80.0,

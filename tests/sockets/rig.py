@@ -1,5 +1,6 @@
 """The whole service on real sockets, within the test's own Trio run, and everything that it could leave behind."""
 
+import math
 import os
 import secrets
 from collections import Counter, defaultdict
@@ -14,6 +15,7 @@ from sluicegate.providers.environment import provider_of
 from sluicegate.providers.models import Models
 from sluicegate.providers.sdk import UpstreamOptions
 from sluicegate.providers.transport import TrioTransport
+from sluicegate.runtime.options import RunOptions
 from sluicegate.server.serve import ServerOptions, serve
 from sluicegate.service.app import Service
 from sluicegate.service.options import ServiceOptions
@@ -153,6 +155,7 @@ async def running_rig(hold_seconds: float = 2.0) -> AsyncIterator[Rig]:
         service = Service(
             Models({"openai": provider}, "openai", "real"),
             workshop.registry(),
+            RunOptions(max_lateness_seconds=math.inf),  # clients and provider share the loop
             options=ServiceOptions(hold_seconds=hold_seconds),
             ids=lambda: rig.new_id(),
         )
