@@ -137,6 +137,28 @@ def test_a_connection_beyond_the_limit_waits_for_one_that_becomes_free() -> None
 
 
 @plain_and_tls
+def test_a_response_that_was_closed_is_no_shorter_one(tls: bool) -> None:
+    async def main() -> None:
+        server = Server(answer(CHUNKED + b"1\r\na\r\n"), tls)
+        transport = transport_for(server)
+
+        async def use(url: str) -> None:
+            request = httpx2.Request("GET", url)
+            response = await transport.handle_async_request(request)
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            pieces = aiter(response.stream)
+            assert await anext(pieces) == b"a"
+            await response.stream.aclose()
+            assert transport.open_connections == 0
+            with pytest.raises(httpx2.StreamClosed):
+                await anext(pieces)
+
+        await server.run(use)
+
+    run(main)
+
+
+@plain_and_tls
 def test_closed_it_ends_requests_in_every_phase(tls: bool) -> None:
     async def handler(peer: Peer) -> None:
         while request := await peer.request():

@@ -17,7 +17,6 @@ import httpcore2
 import httpx2
 import trio
 
-from .base import BODY
 from .proxies import Proxies
 from .transport import KEEPALIVE_SECONDS, MAX_CONNECTIONS
 
@@ -147,8 +146,9 @@ class StockTransport(httpx2.AsyncBaseTransport):
             if isinstance(error, _ERRORS):
                 raise _renamed(error) from error
             raise
+        # Not handed out as a Body (see base.BODY): that is closed without waiting, httpcore2's generators are not.
         body = _Body(self, lane, response)
-        extensions = {"http_version": response.extensions["http_version"], BODY: body}
+        extensions = {"http_version": response.extensions["http_version"]}
         return httpx2.Response(response.status, headers=response.headers, stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
