@@ -24,7 +24,7 @@ REFUSAL = 0.0003  # seconds of work; those of the other steps are as they were m
 STEP, STEPS = 0.0004, 10  # from the request to the provider
 TOKEN, READ = 0.00001, 0.0001  # for each token, and for each read, which may bring many
 TARGET = 0.03
-WARM, COUNTED = 2.0, 4.0
+WARM, COUNTED = 3.0, 8.0
 PATIENCE = 1.0  # within which a first token has to come
 
 
@@ -142,12 +142,11 @@ def test_without_a_limit_it_breaks_down(name: str) -> None:
 @pytest.mark.parametrize("name", ["paced", "slow to begin"])
 def test_streams_keep_their_latency(name: str) -> None:
     kind = KINDS[name]
-    for share in (1.5, 2.0, 3.0):
+    for share in (1.5, 2.0):
         assert play(kind, capacity(kind) * share).gap < kind.pace + 4 * TARGET
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_nobody_is_refused_while_there_is_room(name: str) -> None:
     kind = KINDS[name]
-    assert play(kind, capacity(kind) * 0.5).refused == 0
-    assert play(kind, capacity(kind) * 0.8).refused < 0.01
+    assert play(kind, capacity(kind) * 0.8).refused == 0
