@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, Self, runtime_checkable
 
 from ..machine.errors import RunError, SluicegateError
 from ..machine.history import Request
@@ -13,26 +13,20 @@ from ..wire.upstream.base import Decoder
 BODY: Final = "sluicegate.body"
 
 
+@runtime_checkable
 class Body(Protocol):
-    """The body of a response, closed with it or before it."""
+    """The bytes of a reply that can be cut off before their reader is scheduled again."""
+
+    def __aiter__(self) -> Self: ...
 
     async def __anext__(self) -> bytes:
         """Return what the next read brings. Raises httpx2's errors."""
         ...
 
     def close(self) -> None:
-        """Close the connection, unless the response is complete. Synchronous; may be called while another task waits in
+        """Close the upstream now, unless the reply is complete. Synchronous; may be called while another task waits in
         `__anext__`, which then raises or goes on waiting to be cancelled. A second time does nothing.
         """
-        ...
-
-
-@runtime_checkable
-class Abortable(Protocol):
-    """Chunks of a provider that can be cut off before their reader is scheduled again."""
-
-    def abort(self) -> None:
-        """Close the upstream now. Synchronous; the reader's next item is StreamLost, or never comes."""
         ...
 
 
@@ -70,9 +64,9 @@ class Provider(Protocol):
     def open(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Send `request`; inside the context, iterate over the raw bytes of the reply, all of one read at a time.
 
-        Entering raises ProviderUnavailable or ProviderRejected, iterating StreamLost. Leaving the context closes the
-        upstream at once unless it was read to its end; then the connection is kept. Cancellation closes it too. The
-        iterator may be Abortable.
+        Entering raises ProviderUnavailable or ProviderRejected; what iterating raises leaves the context as StreamLost.
+        Leaving the context closes the upstream at once unless it was read to its end; then the connection is kept.
+        Cancellation closes it too. The iterator may be a Body.
         """
         ...
 

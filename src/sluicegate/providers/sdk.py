@@ -5,7 +5,7 @@ conversation, `post` with finished bytes 0.6 ms for both.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
@@ -83,51 +83,47 @@ class SdkProvider:
                 content=self._dialect.encode(request),
                 options={"headers": _HEADERS},
             )
-        body: Body | None = response.extensions.get(BODY)
+        body = _plain_body(response)
         try:
-            if body is not None and not _is_encoded(response) and not _is_plain_json(response):
-                yield _Chunks(body)
+            if body is not None:
+                del response  # who streams needs no more of it, and it is several KiB
+                with closing(body):
+                    yield body
             else:
-                async with aclosing(_chunks(response)) as chunks:
+                async with _closing(response), aclosing(_chunks(response)) as chunks:
                     yield chunks
-        finally:
-            with trio.move_on_after(CLOSE_GRACE, shield=True):
-                await response.aclose()
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise lost(error) from error
 
     async def aclose(self) -> None:
         await self._client.close()
 
 
-class _Chunks:
-    """The body of a transport of ours, its errors renamed (Abortable). Closed with its response."""
+def _plain_body(response: httpx2.Response) -> Body | None:
+    """The body by itself, if the transport hands it out and it is the stream that was asked for."""
+    body: Body | None = response.extensions.get(BODY)
+    return None if body is None or _is_encoded(response) or _is_plain_json(response) else body
 
-    def __init__(self, body: Body) -> None:
-        self._next = body.__anext__
-        self.abort = body.close
 
-    def __aiter__(self) -> "_Chunks":
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await self._next()
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise lost(error) from error
+@asynccontextmanager
+async def _closing(response: httpx2.Response) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        with trio.move_on_after(CLOSE_GRACE, shield=True):
+            await response.aclose()
 
 
 async def _chunks(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    try:
-        async with aclosing(_body(response)) as chunks:
-            if _is_plain_json(response):
-                # A server that does not stream, or an error with status 200 (case 43): as one event, decoders read it.
-                yield b"data: "
-                async for chunk in chunks:
-                    yield chunk.translate(_ONE_LINE)
-                yield b"\n\n"
+    async with aclosing(_body(response)) as chunks:
+        if _is_plain_json(response):
+            # A server that does not stream, or an error with status 200 (case 43): as one event, decoders read it.
+            yield b"data: "
             async for chunk in chunks:
-                yield chunk
-    except (httpx2.HTTPError, httpx2.StreamError) as error:
-        raise lost(error) from error
+                yield chunk.translate(_ONE_LINE)
+            yield b"\n\n"
+        async for chunk in chunks:
+            yield chunk
 
 
 def _is_plain_json(response: httpx2.Response) -> bool:

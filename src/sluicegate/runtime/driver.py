@@ -17,7 +17,7 @@ from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
 from ..machine.usage import estimate_prompt_tokens
-from ..providers.base import Abortable, Provider, ProviderError
+from ..providers.base import Body, Provider, ProviderError
 from ..tools.registry import Registry
 from .alarms import Alarms
 from .batch import Batch
@@ -83,7 +83,7 @@ class Driver:
         self._ledger = ledger or MemoryLedger()
         self._scope: trio.CancelScope | None = None  # while it drives
         self._batch: Batch | None = None
-        self._chunks: Abortable | None = None  # of the step that is being read
+        self._body: Body | None = None  # of the step that is being read
         self._wanted: OpenUpstream | None = None
         self._wake = trio.Event()
         self._watch = Watch(options, feed, self.cancel)
@@ -105,7 +105,7 @@ class Driver:
         finally:
             self.tell(Cancel(SHUTTING_DOWN))
             self.phase = Phase.ENDED
-            self._chunks = None
+            self._body = None
             self._watch.stop()
 
     def tell(self, happened: Input) -> None:
@@ -145,8 +145,8 @@ class Driver:
                 events = [output for output in outputs if not isinstance(output, _ORDERS)]
                 break
         if self.run.terminal is not None:
-            if isinstance(self.run.terminal, RunFailed) and self._chunks is not None:
-                self._chunks.abort()  # not only when the run's task has its turn: many may leave at once
+            if isinstance(self.run.terminal, RunFailed) and self._body is not None:
+                self._body.close()  # not only when the run's task has its turn: many may leave at once
             self._settle(self.run.terminal)  # before readers are told: none knows of an end that the ledger does not
         if len(events) < len(outputs):
             self._obey(outputs)
@@ -203,7 +203,7 @@ class Driver:
         try:
             async with self._provider.open(wanted.request) as chunks:
                 self.phase = Phase.STREAMING
-                self._chunks = chunks if isinstance(chunks, Abortable) else None
+                self._body = chunks if isinstance(chunks, Body) else None
                 async for data in chunks:
                     if not self._feed_deltas(wanted.step, decoder.feed(data)):
                         # Read on to EOF for a moment, so that the connection can be used again.
