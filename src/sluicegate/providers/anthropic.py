@@ -9,7 +9,7 @@ from .sdk import SdkProvider, UpstreamOptions, http_client
 from .template import Templated
 
 
-class _Client(Templated, anthropic.AsyncAnthropic):
+class AnthropicClient(Templated, anthropic.AsyncAnthropic):
     """The SDK's client."""
 
 
@@ -20,7 +20,7 @@ def anthropic_provider(
     options: UpstreamOptions, transport: httpx2.AsyncBaseTransport, api_key: str, base_url: str | None
 ) -> SdkProvider:
     """Return a provider that speaks Anthropic Messages. `base_url` None is the SDK's default."""
-    client = _Client(
+    client = AnthropicClient(
         api_key=api_key,
         base_url=base_url,
         http_client=http_client(options, transport),

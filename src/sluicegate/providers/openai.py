@@ -9,7 +9,7 @@ from .sdk import SdkProvider, UpstreamOptions, http_client
 from .template import Templated
 
 
-class _Client(Templated, openai.AsyncOpenAI):
+class OpenAIClient(Templated, openai.AsyncOpenAI):
     """The SDK's client."""
 
 
@@ -20,7 +20,7 @@ def openai_provider(
     dialect: str, options: UpstreamOptions, transport: httpx2.AsyncBaseTransport, api_key: str, base_url: str | None
 ) -> SdkProvider:
     """Return a provider that speaks `openai_chat` or `openai_responses`. `base_url` None is the SDK's default."""
-    client = _Client(
+    client = OpenAIClient(
         api_key=api_key,
         base_url=base_url,
         http_client=http_client(options, transport),

@@ -22,8 +22,8 @@ from .failures import SdkErrors, lost, opening
 from .proxies import checked_proxy
 
 if TYPE_CHECKING:
-    import anthropic
-    import openai
+    from .anthropic import AnthropicClient
+    from .openai import OpenAIClient
 
 CLOSE_GRACE = 1.0  # seconds that closing an upstream may take
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
@@ -63,9 +63,7 @@ class UpstreamOptions(msgspec.Struct, frozen=True):
 class SdkProvider:
     """A provider behind an official SDK client. Owns the client: `aclose` closes it."""
 
-    def __init__(
-        self, client: "openai.AsyncOpenAI | anthropic.AsyncAnthropic", errors: SdkErrors, dialect: Dialect
-    ) -> None:
+    def __init__(self, client: "OpenAIClient | AnthropicClient", errors: SdkErrors, dialect: Dialect) -> None:
         self._client = client
         self._errors = errors
         self._dialect = dialect
@@ -76,13 +74,7 @@ class SdkProvider:
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
         with opening(self._errors):
-            response = await self._client.post(
-                self._dialect.path,
-                cast_to=httpx2.Response,
-                stream=True,
-                content=self._dialect.encode(request),
-                options={"headers": _HEADERS},
-            )
+            response = await self._client.post_bytes(self._dialect.path, self._dialect.encode(request), _HEADERS)
         body = _plain_body(response)
         try:
             if body is not None:

@@ -3,6 +3,7 @@
 Merging headers, options and URLs anew is half the cost of opening an upstream: 0.42 ms with it, 0.21 ms with copies.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx2
@@ -15,10 +16,29 @@ class Templated:
     with; a test holds its copies against what the SDK builds. Retries, whose headers count them, are built by the SDK.
     """
 
+    async def post_bytes(self, path: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Response:
+        """Do what the SDK's `post` does, streaming. `headers` are those of the first call for `path`: the SDK makes its
+        options of them once, and later ones differ from those in their content only.
+        """
+        options = self._kept("options").get(path)
+        if options is not None:
+            copy = options.model_copy(update={"content": content})
+            return await super().request(httpx2.Response, copy, stream=True)  # type: ignore[misc,no-any-return]
+        response: httpx2.Response = await super().post(  # type: ignore[misc]  # of the SDK's client, as above
+            path, cast_to=httpx2.Response, stream=True, content=content, options={"headers": headers}
+        )
+        return response
+
+    async def request(self, cast_to: Any, options: Any, **how: Any) -> Any:
+        """Keep `options`, which the SDK itself works on copies of."""
+        if isinstance(options.content, bytes):
+            self._kept("options")[options.url] = options
+        return await super().request(cast_to, options, **how)  # type: ignore[misc]  # the same
+
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
         if retries_taken or not isinstance(options.content, bytes):
             return self._built_anew(options, retries_taken=retries_taken)
-        templates: dict[str, httpx2.Request] = self.__dict__.setdefault("_sluicegate_templates", {})
+        templates = self._kept("templates")
         template = templates.get(options.url)
         if template is None:
             template = templates[options.url] = self._built_anew(options)
@@ -31,6 +51,12 @@ class Templated:
             content=options.content,
             extensions=template.extensions,
         )
+
+    def _kept(self, what: str) -> dict[str, Any]:
+        kept: dict[str, Any] = self.__dict__.setdefault(
+            f"_sluicegate_{what}", {}
+        )  # the SDK's __init__ knows nothing of it
+        return kept
 
     def _built_anew(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
         built: httpx2.Request = super()._build_request(options, retries_taken=retries_taken)  # type: ignore[misc]
