@@ -1,7 +1,9 @@
 """Runs beyond their first response: read again, stopped, left, kept for a while, slowed down by a slow reader."""
 
+import gc
 import math
 import socket as sockets
+import weakref
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import trio.testing
 from sluicegate.machine.errors import ErrorCode, RunError
 from sluicegate.machine.limits import ReplyLimits, RunLimits
 from sluicegate.providers.script import Call, Pause, Reply, Say, Stall
+from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.options import RunOptions
 from sluicegate.tools.decorator import tool
 from sluicegate.tools.registry import Registry
@@ -476,3 +479,28 @@ def test_backpressure_reaches_from_the_clients_socket_to_the_provider(monkeypatc
             assert len(sizes) >= count
 
     over(True, main)
+
+
+# --- memory
+
+
+@LINKS
+def test_what_ended_and_was_forgotten_is_freed_without_the_collector(socket: bool) -> None:
+    """It would find the circles, and the time that it takes is every stream's."""
+
+    async def main() -> None:
+        async with stack(lambda _: [Say("Hello.")], socket=socket, run=RunOptions(kept_runs=1)) as up:
+            gone: list[weakref.ref[Driver]] = []
+            for _ in range(5):
+                answer = await up.ask()
+                driver = up.service.runs.get(answer.header("Run-Id") or "")
+                assert driver is not None
+                gone.append(weakref.ref(driver))
+                del driver
+            assert [ref() is None for ref in gone] == [True] * 4 + [False]
+
+    gc.disable()
+    try:
+        over(socket, main)
+    finally:
+        gc.enable()

@@ -53,6 +53,9 @@ def run_serve(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if port, certificate, tools or spool cannot be had."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # What no format of ours shows need not be looked up for each line (the logging HOWTO, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     try:
         tools = load(options.tools) if options.tools else demo
         with _ledger(options.spool) as ledger:

@@ -1,5 +1,6 @@
 """The live runs by id, and the ended ones for a while: bounded in count, bytes and age."""
 
+import contextvars
 import logging
 import math
 from collections import OrderedDict
@@ -42,6 +43,8 @@ class Runs:
 
     def __init__(self, nursery: trio.Nursery, options: RunOptions, ledger: Ledger | None = None) -> None:
         self._nursery = nursery
+        # Of the application: that of the request would keep all that belongs to the request for as long as the run.
+        self._context = contextvars.copy_context()
         self._options = options
         self.ledger: Ledger = ledger or MemoryLedger()
         self._alarms = Alarms(nursery)
@@ -78,7 +81,7 @@ class Runs:
         if key is not None:
             self._keys[key[:2]] = (key.fingerprint, run_id)
             self._key_of[run_id] = key[:2]
-        self._nursery.start_soon(self._drive, driver, name=f"run {run_id}")
+        self._context.run(lambda: self._nursery.start_soon(self._drive, driver, name=f"run {run_id}"))
 
     def get(self, run_id: str) -> Driver | None:
         """Return the run of that id, live or ended not long ago."""

@@ -45,6 +45,8 @@ class Watch:
         """The run is over: nothing rings any more."""
         if self._alarm is not None:
             self._alarm.drop()
+            self._alarm = None
+        self._late = _nobody
 
     def begin_step(self) -> None:
         """A request goes to the provider."""
@@ -101,3 +103,7 @@ class Watch:
         except Exception:  # would end the alarms of all other runs
             log.exception("the watch of a run failed")
             return math.inf
+
+
+def _nobody(_error: RunError) -> None:
+    """Who is told that a run is late which has ended."""

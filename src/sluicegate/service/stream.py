@@ -44,6 +44,8 @@ class Lease:
 
     def release(self) -> None:
         """Leave. Synchronous, so a cancelled request cannot forget it; a second time does nothing."""
+        if self._sink is not None:
+            self._sink.on_gone = None
         self._driver.detach(self.reader)
 
 
