@@ -225,6 +225,7 @@ SETTINGS = {
     "kept_runs=1.5": "kept_runs: must be a whole number",
     "detach=maybe": "detach: must be true or false",
     "heartbeat_seconds=0": "heartbeat_seconds: must be more than 0",
+    "max_upstreams=0": "max_upstreams: must be at least 1",
     "port=1": "the names are",
 }
 

@@ -20,6 +20,7 @@ import pytest
 
 from sluicegate.cli import parser
 from sluicegate.machine.errors import ErrorCode
+from sluicegate.providers.sdk import UpstreamOptions
 from sluicegate.runtime.options import RunOptions
 from sluicegate.server.options import ServerOptions
 from sluicegate.service.options import ServiceOptions
@@ -243,7 +244,7 @@ def test_every_flag_of_serve_stands_here(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_every_limit_stands_here_with_its_default() -> None:
-    options = [RunOptions(), ServiceOptions(), ServerOptions()]
+    options = [UpstreamOptions(), RunOptions(), ServiceOptions(), ServerOptions()]
     found = rows("[a-z]+_[a-z_`, ]+")
     assert len(found) >= 7
     for names, defaults in found.items():

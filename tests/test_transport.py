@@ -124,6 +124,42 @@ def test_parser_does_not_see_how_the_bytes_were_cut(case: Case) -> None:
     assert whole[4:] == ((Stage.COMPLETE, case.reusable) if case.error is None else (whole[4], False))
 
 
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=20), st.sampled_from([b"", b";x=y"])), max_size=6), st.data())
+def test_chunks_are_taken_the_same_by_whatever_way(chunks: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+    """A read that is one whole chunk behind another does not pass through llhttp."""
+    pieces = [b"%x%b\r\n%b\r\n" % (len(body), more, body) for body, more in chunks]
+    sent = CHUNKED + b"".join(pieces) + b"0\r\n\r\n"
+    borders = [len(CHUNKED + b"".join(pieces[:count])) for count in range(len(pieces) + 1)]
+    cuts = sorted(
+        {*data.draw(st.sets(st.integers(0, len(sent)), max_size=3)), *data.draw(st.sets(st.sampled_from(borders)))}
+    )
+    reads = [sent[at:end] for at, end in zip([0, *cuts], [*cuts, len(sent)], strict=True) if at < end]
+    case = Case("chunks", sent)
+    assert parse(case, reads) == parse(case, [sent])
+
+
+def test_a_whole_chunk_behind_another_is_not_parsed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    execute = ResponseParser._execute
+
+    def watched(parser: ResponseParser, data: bytes) -> None:
+        parsed.append(data)
+        execute(parser, data)
+
+    monkeypatch.setattr(ResponseParser, "_execute", watched)
+    ordinary = [CHUNKED + b"1\r\na\r\n", b"2;x\r\nbc\r\n", b"1\r\nd\r\n1\r\ne\r\n", b"2\r\nf", b"g\r\n", b"0\r\n\r\n"]
+    parser, body = ResponseParser("POST"), b""
+    for read in ordinary[:-1]:
+        for each in (read, b"00000004\r\n\r\n\r\n\r\n", b"1\r\n0\r\n") if read != b"2\r\nf" else (read,):
+            parser.feed(each)
+            body += parser.take()
+    parser.feed(ordinary[-1])
+    assert parsed == ordinary
+    assert body == b"".join(piece + b"\r\n\r\n0" for piece in (b"a", b"bc", b"de", b"fg"))
+    assert parser.stage is Stage.COMPLETE
+    assert parser.reusable
+
+
 @pytest.mark.parametrize(
     "sent",
     [

@@ -32,6 +32,7 @@ from sluicegate.machine.deltas import (
 from sluicegate.machine.errors import ErrorCode, RemoteProtocolError, RunError
 from sluicegate.machine.events import CitationAdded, PartDelta, PartEnded, PartKind, PartStarted, ReplyEvent
 from sluicegate.machine.history import CallPart, ProviderPart, ReasoningPart, RefusalPart, TextPart
+from sluicegate.machine.limits import ReplyLimits
 from sluicegate.machine.reply import EMPTY, TRUNCATED, Reply
 from sluicegate.machine.reply_table import TABLE, State, Symbol
 from sluicegate.machine.table import arrows
@@ -269,3 +270,35 @@ def test_case_40_the_last_word_on_each_field_of_usage_counts_and_nothing_is_adde
 def test_the_estimate_counts_all_that_was_said() -> None:
     reply = of(TextDelta("é" * 4), ReasoningDelta("r" * 4), CallDelta(0, "A", "f", '{"a":1}!'))
     assert reply.estimated_output_tokens == (8 + 4 + 8) // 4
+
+
+@pytest.mark.parametrize("limit", [10**6, 24])
+def test_the_short_way_for_words_is_the_general_one(limit: int) -> None:
+    """In what it says and in what it leaves behind; where it says nothing, it leaves everything as it was."""
+    taken = 0
+    words = st.builds(
+        TextDelta, st.sampled_from(["", "a", "word ", "é", "\ud83d", "\ude00"]), st.sampled_from([None, 0])
+    )
+
+    @given(st.lists(words | st.sampled_from(ALPHABET), max_size=12))
+    def check(deltas: list[Delta]) -> None:
+        nonlocal taken
+        short, general = (Reply(ReplyLimits(reply_bytes=limit)) for _ in range(2))
+        for delta in [TextDelta("begun "), *deltas]:
+            before = fingerprint(short)
+            event = short.more(delta) if isinstance(delta, TextDelta) else None
+            if event is not None:
+                taken += 1
+                assert general.receive(delta) == [event]
+            else:
+                assert fingerprint(short) == before
+                try:
+                    expected = general.receive(delta)
+                except RemoteProtocolError:
+                    continue
+                assert short.receive(delta) == expected
+            assert fingerprint(short) == fingerprint(general)
+            assert (short.message(), short.usage) == (general.message(), general.usage)
+
+    check()
+    assert taken > 20

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from sluicegate.providers.environment import from_environment
 from sluicegate.providers.sdk import Transport, UpstreamOptions
 from tests.path import path
-from tests.providers.origin import CA, replying, running_origin
+from tests.providers.origin import CA, Send, replying, running_origin
 from tests.providers.proxy import running_proxy
-from tests.providers.ways import REQUEST
+from tests.providers.ways import BOUND, REQUEST
 
 pytestmark = pytest.mark.sockets
 
@@ -38,3 +40,30 @@ async def test_a_setting_is_what_the_provider_sees(
         await models.aclose()
         assert [asked.http_version for asked in origin.asked] == [VERSIONS[transport]]
         assert len(proxy.asked) == (transport is not Transport.DIRECT and source != "")
+
+
+async def silence(_send: Send) -> None:
+    """Not even a head."""
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("transport", Transport)
+async def test_more_requests_than_max_upstreams_wait(transport: Transport, tmp_path: Path) -> None:
+    async def ask() -> None:
+        async with models.resolve("")[0].open(REQUEST) as chunks:
+            async for _ in chunks:
+                pass
+
+    async with running_origin(silence, tmp_path, tls=False) as origin:
+        env = {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": origin.url}
+        models = from_environment(env, UpstreamOptions(transport=transport, max_upstreams=2))
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(ask)
+            with trio.fail_after(BOUND):
+                while len(origin.asked) < 2:
+                    await trio.lowlevel.checkpoint()
+            await wait_all_tasks_blocked(0.02)
+            assert len(origin.asked) == 2
+            nursery.cancel_scope.cancel()
+        await models.aclose()

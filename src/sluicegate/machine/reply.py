@@ -41,7 +41,7 @@ from .history import AssistantMessage
 from .limits import ReplyLimits, arguments_too_large, reply_too_large, too_many_calls
 from .parts import GrowingPart, PartState
 from .reply_table import TABLE, Action, State, Symbol
-from .table import Table
+from .table import Arrow, Table
 from .text import utf8_len
 from .usage import estimate_tokens
 
@@ -56,6 +56,7 @@ EMPTY = RunError(ErrorCode.UPSTREAM_ERROR, "The provider sent an empty reply.", 
 # What stands in for the open part while none is open.
 _NOWHERE = GrowingPart(PartKind.CALL, -1, None, PartState.ENDED)
 
+_MORE: Final = Arrow(State.TEXT, (Action.APPEND,))
 _WORDS_DELTAS: Final = (TextDelta, ReasoningDelta, RefusalDelta)
 _WordsDelta: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta
 _WordsTotal: TypeAlias = TextTotal | ReasoningTotal | RefusalTotal
@@ -84,6 +85,21 @@ class Reply:
         self._said = UsageDelta()
         self._noted: FinishReason | None = None
         self._size = 0
+        # Where `more` may be asked: the table decides there, too.
+        self._plain = State.TEXT if table[State.TEXT].get(Symbol.TEXT_MORE) == _MORE else None
+
+    def more(self, delta: TextDelta) -> PartDelta | None:
+        """The short way of `receive` for what comes with nearly every token, more plain words for the open text: return
+        the one event that `receive` would. None, and nothing is changed, where it is anything else.
+        """
+        text, part = delta.text, self._focus
+        if self.state is not self._plain or part.kind is not PartKind.TEXT or part.key != delta.key or part.held:
+            return None
+        if not text or not text.isascii() or self._size + len(text) > self._limits.reply_bytes:
+            return None
+        self._size += len(text)
+        part.fragments.append(text)
+        return PartDelta(part.index, PartKind.TEXT, text)
 
     def receive(self, delta: Delta) -> list[Event]:
         """Take one delta and return the events it causes, in order; after the reply's end, none.

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .deltas import Delta, Eof, Failure, FinishReason, Usage
+from .deltas import Delta, Eof, Failure, FinishReason, TextDelta, Usage
 from .errors import ErrorCode, LocalProtocolError, RemoteProtocolError, RunError
 from .events import (
     CallBroken,
@@ -29,7 +29,7 @@ from .reply import Reply
 from .reply_table import State as ReplyState
 from .run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, ToolDone, ToolNote, UpstreamFailed
 from .run_table import TABLE, Action, State, Symbol
-from .table import Table
+from .table import Arrow, Table
 from .usage import add_usage, estimate_prompt_tokens
 
 FILTERED = RunError(ErrorCode.CONTENT_FILTER, "The provider declined to answer.")
@@ -39,6 +39,7 @@ BROKEN_WIRE = RunError(
 )
 MALFORMED_ARGUMENTS = "The arguments are not valid JSON. Send the call again with one complete JSON object."
 
+_FORWARD = Arrow(State.REPLYING, (Action.FORWARD,))
 _REPLY_ENDS = {
     FinishReason.STOP: Symbol.REPLY_STOP,
     FinishReason.LENGTH: Symbol.REPLY_LENGTH,
@@ -76,6 +77,8 @@ class Run:
         self._results: dict[int, ToolDone] = {}
         self._last_step: object = None
         self._repeats = 1
+        # Where a delta does no more than go to the reply, which has a short way for most.
+        self._plain = State.REPLYING if table[State.REPLYING].get(Symbol.DELTA) == _FORWARD else None
 
     def receive(self, happened: Input) -> list[Output]:
         """Take one input; return what to publish and to do, in order. After the terminal event: nothing.
@@ -83,6 +86,10 @@ class Run:
         Raises LocalProtocolError, and changes nothing, if the driver may not say this now. A provider's faults never
         raise: they end the run with UPSTREAM_ERROR. Synchronous and not re-entrant: any task of the run may call it.
         """
+        if type(happened) is TextDelta and self.state is self._plain:
+            event = self._reply.more(happened)
+            if event is not None:
+                return [event]
         outputs: list[Output] = []
         classify = _CLASSIFY.get(type(happened))
         self._fire(Symbol.DELTA if classify is None else classify(self, happened), happened, outputs)

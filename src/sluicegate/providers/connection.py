@@ -4,6 +4,7 @@ The parser does no I/O; `feed` and `eof` are its inputs, and how the bytes were 
 """
 
 import math
+import re
 import select
 import socket
 import ssl
@@ -16,6 +17,7 @@ import trio
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
 
 READ_SIZE = 65_536  # bytes asked of the socket at once
+_CHUNK_HEADER = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n").match
 MAX_OVERHEAD = 65_536  # bytes of head, interim heads included; also of framing and trailers without a body byte
 
 
@@ -45,6 +47,7 @@ class ResponseParser:
         self._bodiless = method == "HEAD"
         self._keep_alive = not self._bodiless
         self._framed = False
+        self._between = False  # two chunks: the next read begins with a size
         self._overhead = 0
         self.pending: list[bytes] = []
         self.failure: httpx2.RemoteProtocolError | None = None
@@ -72,6 +75,11 @@ class ResponseParser:
                 self._fail(f"the response head is longer than {MAX_OVERHEAD} bytes")
             else:
                 self._overhead += len(data)
+            return
+        if self._between and (chunk := _only_chunk(data)):
+            # Nearly every read of a paced reply. llhttp need not see a chunk that begins where another one ended.
+            self.pending.append(chunk)
+            self._overhead = 0
             return
         self._execute(data)
         if self.pending:
@@ -107,12 +115,16 @@ class ResponseParser:
     def close(self) -> None:
         """No more bytes will be fed. What is left can still be taken; breaks the reference cycle with llhttp."""
         self._llhttp = None
+        self._between = False
 
     def _execute(self, data: bytes) -> None:
+        self._between = False
         if self._llhttp is None or self.failure is not None:
             return
         try:
             self._llhttp.feed_data(data)
+            # What may follow the end of a chunk within a read is the beginning of a size, which has no line end yet.
+            self._between = self._between and self.stage is Stage.BODY and data.endswith(b"\r\n")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             self._keep_alive = False
             if self.stage is not Stage.COMPLETE:  # bytes behind the response only cost the connection
@@ -120,6 +132,7 @@ class ResponseParser:
 
     def _fail(self, message: str) -> None:
         self._keep_alive = False
+        self._between = False
         if self.failure is None:
             self.failure = httpx2.RemoteProtocolError(message)
 
@@ -163,6 +176,12 @@ class ResponseParser:
         self._keep_alive = self._keep_alive and self._llhttp.should_keep_alive()
         self.stage = Stage.COMPLETE if self._bodiless else Stage.BODY
 
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
+
     def on_body(self, data: bytes) -> None:
         if self.stage is Stage.BODY:
             self.pending.append(data)
@@ -170,6 +189,15 @@ class ResponseParser:
     def on_message_complete(self) -> None:
         if self.stage is Stage.BODY:
             self.stage = Stage.COMPLETE
+
+
+def _only_chunk(data: bytes) -> bytes:
+    """The body bytes of `data` if it is one whole chunk, but not the last one; else nothing."""
+    header = _CHUNK_HEADER(data)
+    if header is None:
+        return b""
+    start, size = header.end(), int(header[1], 16)
+    return data[start:-2] if len(data) == start + size + 2 and data.endswith(b"\r\n") else b""
 
 
 class Connection:

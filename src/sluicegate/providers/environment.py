@@ -71,7 +71,9 @@ def _proxies(options: UpstreamOptions, env: Mapping[str, str]) -> Proxies:
 
 def _transport(options: UpstreamOptions, proxies: Proxies) -> httpx2.AsyncBaseTransport:
     if options.transport is Transport.DIRECT:
-        return TrioTransport()
+        return TrioTransport(max_connections=options.max_upstreams)
     from .stock import StockTransport
 
-    return StockTransport(proxies, http2=options.transport is Transport.STOCK_HTTP2)
+    return StockTransport(
+        proxies, http2=options.transport is Transport.STOCK_HTTP2, max_connections=options.max_upstreams
+    )

@@ -43,7 +43,8 @@ class Transport(StrEnum):
 class UpstreamOptions(msgspec.Struct, frozen=True):
     """How upstreams are reached. Times in seconds; `read_seconds` is the longest silence within a reply.
 
-    `proxy`: URL of the proxy of the stock transports, for all requests; "" for the proxies of the environment.
+    `max_upstreams`: requests to one provider at once; more wait. `proxy`: URL of the proxy of the stock transports, for
+    all requests; "" for the proxies of the environment.
     """
 
     dialect: str = "openai_chat"
@@ -52,10 +53,13 @@ class UpstreamOptions(msgspec.Struct, frozen=True):
     connect_seconds: float = 10.0
     read_seconds: float = 120.0
     max_retries: int = 2
+    max_upstreams: int = 10_000
     transport: Transport = Transport.DIRECT
     proxy: str = ""
 
     def __post_init__(self) -> None:
+        if self.max_upstreams < 1:
+            raise ValueError(f"max_upstreams: must be at least 1, is {self.max_upstreams}")
         if self.proxy:
             checked_proxy("proxy", self.proxy)
 

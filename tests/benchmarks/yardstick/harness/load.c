@@ -76,7 +76,10 @@ static void gap(int64_t v, long n) {
 static double gap_q(double q) {
   long want = nhist * q, s = 0;
   for (int i = 0; i < 64 * 32; i++)
-    if ((s += hist[i]) > want) { int e = i / 32; return (e ? (double)((uint64_t)(i - e * 32 + 0.5) << e) : i) / 1e3; }
+    if ((s += hist[i]) > want) {  // the inverse of the above: a bucket holds v >> e, from 32 to 63 unless e is 0
+      int e = i < 64 ? 0 : i / 32 - 1;
+      return (i - e * 32 + 0.5) * (double)(1ULL << e) / 1e3;
+    }
   return 0;
 }
 static int cmp(const void *a, const void *b) { double x = *(double *)a, y = *(double *)b; return (x > y) - (x < y); }
