@@ -25,8 +25,10 @@ from sluicegate.providers.scripted_request import ScriptedRequest, decode_reques
 from sluicegate.providers.sdk import SdkProvider, UpstreamOptions
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.ledger import Ledger
+from sluicegate.runtime.observers import LogLine, Observer
 from sluicegate.runtime.options import RunOptions
 from sluicegate.server.serve import ServerOptions, serve
+from sluicegate.service.access import Access
 from sluicegate.service.app import Service
 from sluicegate.service.options import ServiceOptions
 from sluicegate.tools.builtin import demo
@@ -327,12 +329,14 @@ async def stack(
     pieces: int = 0,
     retries: int = 0,
     ledger: Ledger | None = None,
+    access: Access | None = None,
+    observers: Sequence[Observer] = (LogLine(),),
 ) -> AsyncIterator[Stack]:
     """A service whose provider is `brain`, up and running; at the end nothing of it may be left over."""
     transport = ScriptedTransport(brain, pieces=pieces)
     provider = provider_of(dialect, UpstreamOptions(max_retries=retries), transport, "k", "http://scripted.invalid")
     models = Models({"scripted": ready(provider)}, "scripted", "scripted-demo")
-    service = Service(models, tools, run, options, ledger=ledger)
+    service = Service(models, tools, run, options, ledger=ledger, access=access, observers=observers)
     app = service.app()
     async with trio.open_nursery() as nursery:
         found = Stack(service, transport, nursery, app)

@@ -70,10 +70,12 @@ class Driver:
         options: RunOptions,
         ledger: Ledger | None = None,
         on_disconnect: OnDisconnect = OnDisconnect.CANCEL,
+        owner: str = "",
     ) -> None:
         self.run = run
         self.feed = feed
         self.on_disconnect = on_disconnect
+        self.owner = owner
         self.phase = Phase.OPENING
         self.first: Event | None = None
         self.answered = trio.Event()
@@ -161,7 +163,7 @@ class Driver:
     def _settle(self, terminal: Terminal) -> None:
         outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
         run, usage = self.run, terminal.usage
-        self._ledger.settle(Settlement(run.run_id, "", run.model, run.step, usage, Source.of(usage), outcome))
+        self._ledger.settle(Settlement(run.run_id, self.owner, run.model, run.step, usage, Source.of(usage), outcome))
 
     def _end(self, terminal: Terminal) -> None:
         self._wake.set()
@@ -174,7 +176,7 @@ class Driver:
                 case OpenUpstream():
                     if output.step == 1:
                         prompt_tokens = estimate_prompt_tokens(output.request.messages)
-                        self._ledger.intend(Intent(self.run.run_id, "", self.run.model, prompt_tokens))
+                        self._ledger.intend(Intent(self.run.run_id, self.owner, self.run.model, prompt_tokens))
                     self._wanted = output
                     self._wake.set()
                 case StartTools(calls=calls):

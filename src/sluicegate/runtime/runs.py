@@ -1,23 +1,21 @@
 """The live runs by id, and the ended ones for a while: bounded in count, bytes and age."""
 
 import contextvars
-import logging
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import trio
 
 from ..machine.errors import ErrorCode, RunError
-from ..machine.events import RunFailed
 from .admission import Admission
 from .alarms import Alarms
 from .driver import Driver
 from .feed import FeedState
 from .ledger import Ledger, MemoryLedger
+from .observers import Observer
 from .options import RunOptions
-
-log = logging.getLogger(__name__)
 
 TOO_MANY = RunError(
     ErrorCode.OVERLOADED, "Too many runs are under way (max_runs); try again.", retryable=True, retry_after_ms=1000
@@ -41,12 +39,19 @@ class _Ended(NamedTuple):
 class Runs:
     """Starts runs in the application's nursery and finds them again, by id or by the key of their client."""
 
-    def __init__(self, nursery: trio.Nursery, options: RunOptions, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        options: RunOptions,
+        ledger: Ledger | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         self._nursery = nursery
         # Of the application: that of the request would keep all that belongs to the request for as long as the run.
         self._context = contextvars.copy_context()
         self._options = options
         self.ledger: Ledger = ledger or MemoryLedger()
+        self._observers = observers
         self._alarms = Alarms(nursery)
         self._expiry = self._alarms.alarm(self._expire)
         self.admission = Admission(options.max_lateness_seconds)
@@ -81,6 +86,8 @@ class Runs:
         if key is not None:
             self._keys[key[:2]] = (key.fingerprint, run_id)
             self._key_of[run_id] = key[:2]
+        for observer in self._observers:
+            observer.started(driver)
         self._context.run(lambda: self._nursery.start_soon(self._drive, driver, name=f"run {run_id}"))
 
     def get(self, run_id: str) -> Driver | None:
@@ -119,7 +126,8 @@ class Runs:
         try:
             await driver.drive(self._alarms)
         finally:
-            _log_end(driver)
+            for observer in self._observers:
+                observer.ended(driver)
             self._keep(driver)
 
     def _keep(self, driver: Driver) -> None:
@@ -154,20 +162,3 @@ class Runs:
             self._forget(run_id)
         return math.inf
 
-
-def _log_end(driver: Driver) -> None:
-    run, terminal = driver.run, driver.run.terminal
-    if terminal is None:
-        return
-    outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
-    usage = terminal.usage
-    log.info(
-        "run %s model=%r outcome=%s steps=%d input_tokens=%d output_tokens=%d%s",
-        run.run_id,
-        run.model,
-        outcome,
-        run.step,
-        usage.input_tokens,
-        usage.output_tokens,
-        " (estimated)" if usage.estimated else "",
-    )

@@ -1,7 +1,7 @@
 """The application: routes, and the room in which runs live."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
@@ -18,11 +18,13 @@ from ..runtime.admission import Gate
 from ..runtime.driver import Driver, OnDisconnect
 from ..runtime.feed import Feed
 from ..runtime.ledger import Ledger
+from ..runtime.observers import LogLine, Observer
 from ..runtime.options import RunOptions
 from ..runtime.runs import TOO_MANY, Key, Runs
 from ..tools.function import Tool
 from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
+from .access import Access, Everybody, RawHeaders
 from .body import ChatRequest, decode_chat, history
 from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, name_in, place_in, refuse_place
 from .options import ServiceOptions
@@ -32,12 +34,12 @@ from .stream import Answer, Connection, Lease, headers, take_lease
 
 STOPPED = RunError(ErrorCode.CANCELLED, "The run was stopped.")
 SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down.", retryable=True)
-OWNER = ""  # of every run: nobody asks clients yet who they are
 
 
 class Service:
-    """What the routes share. `ids` makes run ids, `ledger` notes what runs cost (default: in memory); `runs` is there
-    while the application is up.
+    """What the routes share. `ids` makes run ids, `ledger` notes what runs cost (default: in memory), `access` says who
+    may do what (default: everybody everything), `observers` hear of runs (default: one line of log for each). `runs` is
+    there while the application is up.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class Service:
         options: ServiceOptions | None = None,
         ids: Callable[[], str] = lambda: secrets.token_hex(16),
         ledger: Ledger | None = None,
+        access: Access | None = None,
+        observers: Sequence[Observer] = (LogLine(),),
     ) -> None:
         self.models = models
         self.tools = tools
@@ -55,6 +59,8 @@ class Service:
         self.options = options or ServiceOptions()
         self.ids = ids
         self.ledger = ledger
+        self.access: Access = access or Everybody()
+        self.observers = observers
         self.runs: Runs
         self._stopping: RunError | None = None  # and how new runs are refused then
 
@@ -79,7 +85,7 @@ class Service:
         app.register_error_handler(500, _respond_internal)
         return app
 
-    def refuse(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Refusal | None:
+    def refuse(self, method: str, path: str, headers: RawHeaders) -> Refusal | None:
         """Return the answer to a request for a run that there is no room for, None for all other requests: who reads,
         stops or goes on with a run is always let in. Synchronous; `headers` have names in lower case.
         """
@@ -87,7 +93,7 @@ class Service:
             return None
         key = next((value for name, value in headers if name == b"idempotency-key"), b"")
         name = name_in(key.decode("latin-1"))
-        if name is not None and self.runs.named(OWNER, name) is not None:
+        if name is not None and self._is_known(headers, name):
             return None
         error = self.runs.refusal()
         return None if error is None else refusal_of(error)
@@ -110,16 +116,19 @@ class Service:
 
     async def chat(self) -> Response:
         """`POST /chat`: start a run and stream it, or go on with the one that has this `Idempotency-Key`."""
+        owner = self._owner()
         _check_media_type()
         body = await self._body()
-        key = key_of(OWNER, body)
+        key = key_of(owner, body)
         driver = self._known(key)
         if driver is not None:
             return await self._go_on(driver)
         refuse_place()
         if (refusal := self._refusal()) is not None:
             return refusal
-        driver = self._driver(decode_chat(body))
+        asked = decode_chat(body)
+        self.access.admit(owner, asked)
+        driver = self._driver(asked, owner)
         lease = take_lease(driver)
         self.runs.start(driver, key)
         return self._answer(driver, lease)
@@ -154,7 +163,7 @@ class Service:
 
     def _open(self, app: QuartTrio) -> Callable[[], Awaitable[None]]:
         async def open_runs() -> None:
-            self.runs = Runs(app.nursery, self.run_options, self.ledger)
+            self.runs = Runs(app.nursery, self.run_options, self.ledger, self.observers)
 
         return open_runs
 
@@ -162,6 +171,16 @@ class Service:
         self.stop_runs()
         self.runs.close()
         await self.models.aclose()
+
+    def _owner(self) -> str:
+        return self.access.owner(request.scope["headers"])
+
+    def _is_known(self, headers: RawHeaders, name: str) -> bool:
+        try:
+            owner = self.access.owner(headers)
+        except Problem:
+            return False  # who may not ask gets no room either
+        return self.runs.named(owner, name) is not None
 
     async def _body(self) -> bytes:
         try:
@@ -207,7 +226,7 @@ class Service:
             driver, lease, self.options.hold_seconds, on_refusal=lambda refused: self.runs.unname(refused.run.run_id)
         )
 
-    def _driver(self, asked: ChatRequest) -> Driver:
+    def _driver(self, asked: ChatRequest, owner: str) -> Driver:
         on_disconnect = OnDisconnect(asked.on_disconnect)
         if on_disconnect is OnDisconnect.DETACH and not self.options.detach:
             raise Problem(400, "on_disconnect: this server does not allow detach; use cancel.", field="on_disconnect")
@@ -223,7 +242,7 @@ class Service:
             tools.eager,
         )
         feed = Feed(NativeEncoder(secrets.token_hex(4)), self.run_options.log_room, self.run_options.log_bytes)
-        return Driver(run, provider, tools, feed, self.run_options, self.runs.ledger, on_disconnect)
+        return Driver(run, provider, tools, feed, self.run_options, self.runs.ledger, on_disconnect, owner)
 
     def _tools(self, names: list[str] | None) -> Registry:
         if names is None:
@@ -240,10 +259,11 @@ class Service:
         return Registry(chosen.values())
 
     def _find(self, name: str) -> Driver:
+        owner = self._owner()
         driver = self.runs.get(name)
         if driver is None:
-            _, driver = self.runs.named(OWNER, name) or (b"", None)
-        if driver is None:
+            _, driver = self.runs.named(owner, name) or (b"", None)
+        if driver is None or driver.owner != owner:
             raise Problem(404, "There is no such run.", field="id")
         return driver
 
