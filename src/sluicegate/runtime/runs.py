@@ -161,4 +161,3 @@ class Runs:
                 return due
             self._forget(run_id)
         return math.inf
-

@@ -1,12 +1,13 @@
 """A streamed response: a reader of a run's log, and who is told when the last reader leaves."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, cast
 
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
-from quart import Response, request
+from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable
+from quart import Request, Response, request
 from quart.wrappers.response import ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -69,16 +70,50 @@ class Connection(TrioASGIHTTPConnection):
                 nursery.start_soon(self.handle_request, nursery, request, send)
                 # In this task, not in another one as Quart-Trio has it: a task less for each stream, and messages that
                 # are here already are with the request before it is looked at.
-                await self.handle_messages(nursery, request, receive)
+                with contextlib.suppress(_BodyOver):
+                    await self.handle_messages(nursery, request, _until_body_over(receive))
+                del request
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                self._disconnected = True  # for Quart 0.23
+                nursery.cancel_scope.cancel()
         finally:
             lease = self.scope.get(_LEASE)
             if isinstance(lease, Lease):
                 lease.release()
 
+    async def handle_request(  # type: ignore[override]  # as Quart-Trio's
+        self, nursery: trio.Nursery, request: Request, send: ASGISendCallable
+    ) -> None:
+        """As Quart-Trio's, without a timeout, but lets go of the request, which is several KiB, before it answers."""
+        response = await self.app.handle_request(request)
+        del request
+        await self._send_response(send, response)
+        nursery.cancel_scope.cancel()
+
     async def _send_response(self, send: ASGISendCallable, response: Response | WerkzeugResponse) -> None:
         if isinstance(response, Answer):
             await response.settle()
         await super()._send_response(send, response)
+
+
+class _BodyOver(Exception):
+    """The body of a request is complete."""
+
+
+def _until_body_over(receive: ASGIReceiveCallable) -> ASGIReceiveCallable:
+    """Return a `receive` that raises _BodyOver when the body is complete or the client has left."""
+    more = True
+
+    async def receive_body() -> ASGIReceiveEvent:
+        nonlocal more
+        if not more:
+            raise _BodyOver
+        message = await receive()
+        more = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    return receive_body
 
 
 class Body(ResponseBody):
