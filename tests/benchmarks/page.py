@@ -14,13 +14,17 @@ PAGE = shared.CHECKOUT / "specs" / "reliability.md"
 
 def write(name: str, text: str) -> None:
     """Put `text` between the markers of that name on the page."""
+    put(PAGE, name, text)
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Put `text` between the markers of that name on `page`; SystemExit where it has none."""
     begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
-    content = PAGE.read_text()
-    before, found, rest = content.partition(begin)
+    before, found, rest = page.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"{PAGE.name} has no markers for {name}")
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        raise SystemExit(f"{page.name} has no markers for {name}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def conditions(command: str) -> list[str]:

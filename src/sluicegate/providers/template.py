@@ -53,9 +53,8 @@ class Templated:
         )
 
     def _kept(self, what: str) -> dict[str, Any]:
-        kept: dict[str, Any] = self.__dict__.setdefault(
-            f"_sluicegate_{what}", {}
-        )  # the SDK's __init__ knows nothing of it
+        # Made here, because the SDK's __init__ knows nothing of it.
+        kept: dict[str, Any] = self.__dict__.setdefault(f"_sluicegate_{what}", {})
         return kept
 
     def _built_anew(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests import shared
 
+from ..page import put
 from .interpreter import about, output
 from .results import Conditions, Figures, Noise, Results
 from .targets import Target
@@ -20,13 +21,7 @@ BUSY = 1.25  # load average per core; the harness itself keeps a machine of two 
 
 def write(name: str, text: str) -> None:
     """Put `text` between the markers of that name on the page."""
-    begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
-    content = PAGE.read_text()
-    before, found, rest = content.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise SystemExit(f"{PAGE.name} has no markers for {name}")
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    put(PAGE, name, text)
 
 
 def conditions(
