@@ -10,6 +10,7 @@ from typing import Any, cast
 from sluicegate.machine import reply_table, run_table
 from sluicegate.machine.diagram import actions, matrix, mermaid
 from sluicegate.machine.table import Table, arrows
+from sluicegate.settings import report
 from sluicegate.wire.downstream.native import schema
 
 FOLDER = Path(__file__).resolve().parent.parent / "specs"
@@ -18,6 +19,14 @@ HEAD = """# The two tables
 Made from the code by `python -m tests.specs`; do not edit. Diagrams: `reply.mmd`, `run.mmd`. A row is what happened, a
 column where the machine was, a cell where it goes. An empty cell is a protocol error: it raises and changes nothing.
 Actions are performed in the order given; each is a method of the machine.
+"""
+SETTINGS = """# Settings
+
+Made from the code by `python -m tests.specs`; do not edit. All of it may stand in one TOML file (`--config FILE`, or
+the file that `SLUICEGATE_CONFIG` names), in the environment, and behind `--set NAME=VALUE`, where a name may be
+shortened to its end as long as that is clear. Arguments win over the environment, the environment over the file.
+`sluicegate check` reads them as `serve` does, says what is wrong and where, or else what is in force. Times are in
+seconds, sizes in bytes; `inf` is a number. [settings.schema.json](settings.schema.json) is the same for editors.
 """
 
 
@@ -33,6 +42,8 @@ def generated() -> dict[str, str]:
                 _chapter("Run", run_table.TABLE, run_table.State, run_table.Symbol),
             ]
         ),
+        "settings.md": f"{SETTINGS}\n{report.reference()}\n",
+        "settings.schema.json": json.dumps(_dedented(report.schema()), indent=2) + "\n",
         "wire.schema.json": json.dumps(_dedented(schema()), indent=2) + "\n",
     }
 

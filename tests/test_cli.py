@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import platform
 import pty
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import termios
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -23,13 +25,17 @@ import trio
 from sluicegate.cli import main
 from sluicegate.cli.chat import show
 from sluicegate.cli.parser import parse
-from sluicegate.cli.settings import apply
+from sluicegate.cli.settings import settings_of
 from sluicegate.client import Client, Transcript
 from sluicegate.machine.errors import ErrorCode
+from sluicegate.machine.limits import RunLimits
 from sluicegate.providers.script import Call, Cut, Fail, Reply, Say, Stall, Think
+from sluicegate.providers.sdk import UpstreamOptions
 from sluicegate.providers.transport import TrioTransport
 from sluicegate.runtime.options import RunOptions
+from sluicegate.runtime.spool import SpoolOptions
 from sluicegate.runtime.spool_reader import read_spool
+from sluicegate.server.options import ServerOptions
 from sluicegate.service.options import ServiceOptions
 from sluicegate.wire.downstream.native import NativeEncoder
 
@@ -217,33 +223,58 @@ async def test_usage_is_kept_in_files_where_that_is_asked_for(tmp_path: Path) ->
 
 
 SETTINGS = {
-    "nothing=1": "the names are",
+    "nothing=1": "there is no setting 'nothing'; the names are tools, server.host",
     "run_seconds": "must be NAME=VALUE",
-    "run_seconds=soon": "run_seconds: must be a number",
-    "run_seconds=-1": "run_seconds: must not be less than 0",
-    "run_seconds=nan": "run_seconds: must not be less than 0",
-    "kept_runs=1.5": "kept_runs: must be a whole number",
-    "detach=maybe": "detach: must be true or false",
-    "heartbeat_seconds=0": "heartbeat_seconds: must be more than 0",
-    "max_upstreams=0": "max_upstreams: must be at least 1",
-    "port=1": "the names are",
+    "run_seconds=soon": "run.run_seconds: must be a number, is 'soon' (an argument)",
+    "run.run_seconds=-1": "run.run_seconds: must be at least 0",
+    "run_seconds=nan": "run.run_seconds: must be at least 0",
+    "kept_runs=1.5": "run.kept_runs: must be a whole number",
+    "detach=maybe": "service.detach: must be true or false",
+    "heartbeat_seconds=0": "run.heartbeat_seconds: must be more than 0",
+    "max_upstreams=0": "upstream.max_upstreams: must be at least 1",
+    "port=65536": "server.port: must be at most 65535",
+    "port=x": "server.port: must be a whole number",
 }
 
 
+@pytest.mark.parametrize("command", ["serve", "check"])
 @pytest.mark.parametrize(("text", "words"), SETTINGS.items())
 def test_a_setting_that_is_wrong_is_named_with_its_cure(
-    text: str, words: str, capsys: pytest.CaptureFixture[str]
+    command: str, text: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        parse(["serve", "--set", text])
-    assert caught.value.code == 2
+    try:
+        status = main([command, "--set", text])
+    except SystemExit as exited:
+        status = exited.code  # type: ignore[assignment]  # argparse exits with a number
+    assert status == 2
     assert words in capsys.readouterr().err
 
 
 def test_settings_go_where_they_belong() -> None:
-    given = parse(["serve", "--set", "run_seconds=7", "--set", "detach=false", "--set", "kept_runs=3"]).settings
-    assert apply(given, RunOptions()) == RunOptions(run_seconds=7, kept_runs=3)
-    assert apply(given, ServiceOptions()) == ServiceOptions(detach=False)
+    given = ["--set", "run_seconds=7", "--set", "detach=false", "--set", "run.limits.steps=3", "--port", "0"]
+    settings = settings_of(parse(["serve", *given, "--spool", "usage", "--profile", "minimal"]))
+    assert settings.run == RunOptions(run_seconds=7, limits=RunLimits(steps=3))
+    assert settings.service == ServiceOptions(detach=False)
+    assert settings.server == ServerOptions(port=0)
+    assert settings.spool == SpoolOptions(Path("usage"))
+    assert settings.upstream == UpstreamOptions(profile="minimal")
+
+
+def test_check_prints_what_is_in_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "sluicegate.toml"
+    file.write_text("[run]\nstall_seconds = 30\nrun_seconds = 5\n")
+    assert main(["check", "--config", str(file), "--set", "run_seconds=inf"]) == 0
+    printed = capsys.readouterr().out
+    assert "stall_seconds = 30  # default 120" in printed
+    assert tomllib.loads(printed)["run"]["run_seconds"] == math.inf
+
+
+def test_the_environment_may_name_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICEGATE_CONFIG", str(tmp_path / "none.toml"))
+    assert main(["check"]) == 2
+    assert "none.toml: cannot be read: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.sockets
@@ -319,8 +350,6 @@ def test_tools_that_cannot_be_had_are_said(target: str, words: list[str], capsys
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["serve", "--port", "65536"], "must be between 0 and 65535"),
-        (["serve", "--port", "x"], "--port"),
         (["serve", "--dialect", "x"], "openai_responses"),
         (["replay", "file"], "--dialect"),
         (["replay", "--dialect", "anthropic", "--pieces", "0", "file"], "must be at least 1"),

@@ -32,7 +32,7 @@ BIN = Path(sys.executable).parent
 URL = "http://127.0.0.1:8000"
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install . && "
 INSTALL_TESTS = "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && "
-RESERVED = {ErrorCode.UNAUTHORIZED, ErrorCode.REPLICA_LOST}
+RESERVED = {ErrorCode.REPLICA_LOST}
 
 pytestmark = pytest.mark.sockets
 
@@ -136,7 +136,8 @@ def test_the_two_commands_of_a_fresh_machine() -> None:
 
 
 def test_every_command_is_one_that_these_tests_run() -> None:
-    known = ("sluicegate serve", "sluicegate chat", "sluicegate replay", "curl -N", "printf ", ".venv/bin/pytest")
+    programs = [f"sluicegate {name}" for name in ("serve", "chat", "replay", "check", "keys")]
+    known = [*programs, "curl -N", "printf ", ".venv/bin/pytest"]
     for command in commands():
         assert any(each in command for each in known), command
 
@@ -149,6 +150,36 @@ def test_every_way_to_start_the_service_starts_it(command: str, tmp_path: Path) 
         assert server.providers == (expected[1].lower() if expected else "scripted")
         with urllib.request.urlopen(f"{server.url}/healthz", timeout=10) as response:  # noqa: S310 - loopback
             assert response.status == 200
+
+
+# -- settings and keys -----------------------------------------------------------------------------------------------
+
+
+def test_a_guarded_service_from_this_page(tmp_path: Path) -> None:
+    """The file of settings and the commands for keys, as they stand here; then each key does what the page says."""
+    settings, issuers = blocks("toml")
+    (tmp_path / "sluicegate.toml").write_text(settings.replace("0.0.0.0", "127.0.0.1"), "utf-8")  # noqa: S104 - not in tests
+    create, second, listing = (command for command in commands() if "sluicegate keys" in command)
+    everything, little = (run(here(command), tmp_path).strip() for command in (create, second))
+    listed = run(here(listing), tmp_path)
+    assert ("frontend" in listed, "models: scripted-demo; tools: none; no detach" in listed) == (True, True)
+    [check] = [command for command in commands() if "sluicegate check" in command]
+    assert "stall_seconds = 60  # default 120" in run(here(check), tmp_path)
+    with serving(".venv/bin/sluicegate serve --config sluicegate.toml", tmp_path) as server:
+        body = '{"messages": [{"role": "user", "content": "Hi"}], "on_disconnect": "detach"}'
+        for key, status in (("", "401"), (everything, "200"), (little, "403")):
+            sent = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'"
+            assert run(f"curl -s -o /dev/null -w '%{{http_code}}' {sent} {server.url}/chat", tmp_path) == status
+        assert len(list((tmp_path / "usage").iterdir())) > 0
+    (tmp_path / "issuers.toml").write_text(settings + issuers, encoding="utf-8")
+    assert "login.example.com" in run(f"{shlex.quote(str(BIN))}/sluicegate check --config issuers.toml", tmp_path)
+
+
+def test_nobody_is_let_in_from_the_network_by_accident(tmp_path: Path) -> None:
+    command = [str(BIN / "sluicegate"), "serve", "--host", "0.0.0.0", "--port", "0"]  # noqa: S104 - which is the question
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in ("access.keys", "access.issuers", "access.open=true"))
 
 
 # -- what comes back -------------------------------------------------------------------------------------------------

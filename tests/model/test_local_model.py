@@ -109,8 +109,7 @@ async def tapping(model: Model) -> AsyncIterator[Tap]:
 async def serving(upstream: str, dialect: str, grace_seconds: float = 30.0) -> AsyncIterator[str]:
     """The real service on a real socket, with the model at the URL `upstream`; yields its own URL."""
     base_url = upstream if dialect == "anthropic" else f"{upstream}/v1"
-    options = UpstreamOptions(dialect=dialect)
-    provider = provider_of(dialect, options, TrioTransport(), "unused", base_url)
+    provider = provider_of(dialect, UpstreamOptions(), TrioTransport(), "unused", base_url)
     run_options = RunOptions(grace_seconds=grace_seconds)
     service = Service(Models({"local": provider}, "local", "tiny"), Registry([get_weather]), run_options)
     stopped = trio.Event()

@@ -1,6 +1,7 @@
 """A server in the test's own Trio run, the released Hypercorn or ours, and an application to attack it through."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import socket
@@ -15,7 +16,6 @@ import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.trio.run
 import hypercorn.trio.worker_context
-import msgspec
 import trio
 import trio.testing
 import trustme
@@ -271,9 +271,9 @@ async def running(
     refuse: Refuse | None = None,
 ) -> AsyncIterator[Server]:
     """Run a server of `build` that is stopped at the end, or broken off where that does not help (the released one)."""
-    options = msgspec.structs.replace(options or ServerOptions(), port=0)
+    options = dataclasses.replace(options or ServerOptions(), port=0)
     if certificate is not None:
-        options = msgspec.structs.replace(options, certfile=certificate.path, keyfile=certificate.path)
+        options = dataclasses.replace(options, certfile=certificate.path, keyfile=certificate.path)
     async with trio.open_nursery() as nursery:
         context = certificate.client() if certificate else None
         server = Server(App(), nursery, context, 1.0 if build == "released" else WAIT / 2)

@@ -1,12 +1,13 @@
 """What a client may cost: the time it takes to ask and to read, the connections it has, the memory it holds."""
 
 import contextlib
+import dataclasses
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import h2.events
-import msgspec
 import pytest
 import trio
 
@@ -91,7 +92,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(ask: Ask, tls: bool, certi
 @TLS
 async def test_who_reads_slowly_but_enough_gets_all(tls: bool, certificate: Certificate) -> None:
     """For longer than the time in which one has to take something."""
-    options = msgspec.structs.replace(OPTIONS, least_rate=20_000)
+    options = dataclasses.replace(OPTIONS, least_rate=20_000)
     async with ours(certificate if tls else None, options) as server:
         path = server.path("flood")
         stream = await ask_h11(server, path)
@@ -106,7 +107,7 @@ async def test_who_reads_slowly_but_enough_gets_all(tls: bool, certificate: Cert
 @TLS
 async def test_who_reads_too_slowly_is_cut_off(tls: bool, certificate: Certificate) -> None:
     """Though it never takes nothing for long."""
-    options = msgspec.structs.replace(OPTIONS, least_rate=10_000_000)
+    options = dataclasses.replace(OPTIONS, least_rate=10_000_000)
     async with ours(certificate if tls else None, options) as server:
         path = server.path("flood")
         stream = await ask_h11(server, path)
@@ -201,7 +202,7 @@ async def test_between_requests_a_connection_may_idle() -> None:
 
 async def test_an_idle_connection_is_closed_in_time() -> None:
     """Also over HTTP/2, where its only stream was reset by the client."""
-    options = msgspec.structs.replace(OPTIONS, keep_alive_seconds=0.3)
+    options = dataclasses.replace(OPTIONS, keep_alive_seconds=0.3)
     async with ours(options=options) as server:
         caller = await server.dial_h2()
         await caller.ask("GET", server.path("left"))
@@ -213,7 +214,7 @@ async def test_an_idle_connection_is_closed_in_time() -> None:
 
 
 async def test_a_handshake_has_a_deadline(certificate: Certificate) -> None:
-    options = msgspec.structs.replace(OPTIONS, handshake_seconds=0.2)
+    options = dataclasses.replace(OPTIONS, handshake_seconds=0.2)
     async with ours(certificate, options) as server:
         async with await server.connect() as stream:
             await stream.send_all(b"\x16\x03\x01")
@@ -224,7 +225,8 @@ async def test_a_handshake_has_a_deadline(certificate: Certificate) -> None:
 @pytest.mark.parametrize("cap", ["max_connections", "max_connections_per_address"])
 @TLS
 async def test_connections_above_the_cap_are_closed_at_once(cap: str, tls: bool, certificate: Certificate) -> None:
-    options = msgspec.structs.replace(OPTIONS, **{cap: 3})
+    cap_of_three: Any = {cap: 3}
+    options = dataclasses.replace(OPTIONS, **cap_of_three)
     async with ours(certificate if tls else None, options) as server:
         held = [await ask_h11(server, server.path("hold")) for _ in range(3)]
         await server.app.until(lambda: server.app.begun.total() == 3)
@@ -252,7 +254,7 @@ def test_what_the_system_holds_of_a_connection_is_bounded() -> None:
 
 async def test_case_68_a_slow_client_holds_bounded_memory() -> None:
     """Bounded in bytes, for each of many, over HTTP/1.1 and HTTP/2."""
-    options = msgspec.structs.replace(OPTIONS, write_seconds=1.0)
+    options = dataclasses.replace(OPTIONS, write_seconds=1.0)
     async with ours(options=options) as server:
         paths = [server.path("flood") for _ in range(60)]
         streams = [

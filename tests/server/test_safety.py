@@ -1,12 +1,12 @@
 """The faults of the released Hypercorn: each shows in the release, and not in ours, however often."""
 
 import contextlib
+import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import msgspec
 import pytest
 import trio
 from quart_trio import QuartTrio
@@ -193,7 +193,7 @@ async def facing(fault: Fault, build: Build, certificate: Certificate) -> AsyncI
         app.add_url_rule("/", "answer", _answer)
     with trio.fail_after(WAIT):
         # H1 is about who wants to stop, so there no deadline of ours may be what ends it.
-        options = msgspec.structs.replace(OPTIONS, write_seconds=60.0) if fault.attack is stop_reading else OPTIONS
+        options = dataclasses.replace(OPTIONS, write_seconds=60.0) if fault.attack is stop_reading else OPTIONS
         async with running(build, options, certificate if fault.tls else None, app) as server:
             yield server
 

@@ -1,11 +1,11 @@
 """The server is told to stop: it does in time, whatever its clients do, and what can end in that time ends well."""
 
+import dataclasses
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 
@@ -167,7 +167,7 @@ async def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path, certif
 
 async def test_case_70_window_shielded_send_and_cancelled_close(certificate: Certificate) -> None:
     """Hypercorn's HTTP/2 window, its shielded send, and the crash when the application is cancelled while it closes."""
-    async with ours(certificate, msgspec.structs.replace(OPTIONS, write_seconds=0.3)) as server:
+    async with ours(certificate, dataclasses.replace(OPTIONS, write_seconds=0.3)) as server:
         window, send = server.path("flood"), server.path("flood")
         streams = [await ask_h2_windowless(server, window), await ask_h11(server, send)]
         await server.app.until(lambda: server.app.told[window] > 0 and server.app.told[send] > 0)

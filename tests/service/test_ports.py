@@ -7,8 +7,7 @@ from sluicegate.providers.script import Call, Fail, Reply, Say, Stall
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.ledger import MemoryLedger
 from sluicegate.runtime.options import RunOptions
-from sluicegate.service.access import RawHeaders
-from sluicegate.service.body import ChatRequest
+from sluicegate.service.access import Caller, RawHeaders
 from sluicegate.service.problems import Problem
 
 from .harness import JSON, LINKS, Answer, Stack, over, stack
@@ -21,18 +20,22 @@ class Named:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.attended = 0
         self.barred: set[str] = set()
 
-    def owner(self, headers: RawHeaders) -> str:
+    def identify(self, headers: RawHeaders) -> Caller:
         self.asked += 1
         for name, value in headers:
             if name == b"x-owner":
-                return value.decode()
+                return Caller(value.decode())
         raise Problem(401, "X-Owner: say who you are.", field="X-Owner", code=ErrorCode.UNAUTHORIZED)
 
-    def admit(self, owner: str, asked: ChatRequest) -> None:
-        if owner in self.barred:
-            raise Problem(429, f"{len(asked.messages)} messages are too many.", code=ErrorCode.RATE_LIMITED)
+    def admit(self, caller: Caller) -> None:
+        if caller.owner in self.barred:
+            raise Problem(429, "This is too much.", code=ErrorCode.RATE_LIMITED)
+
+    async def attend(self) -> None:
+        self.attended += 1
 
 
 class Notes:
@@ -92,10 +95,11 @@ def test_who_may_not_is_refused_before_a_run_exists(socket: bool) -> None:
                 assert (await ask(up, method, path, "")).status == 401
             refused = await ask(up, "POST", "/chat", "her")
             assert (refused.status, refused.error["code"]) == (429, "RATE_LIMITED")
-            assert "1 messages" in refused.error["message"]
+            assert refused.error["message"] == "This is too much."
             assert (up.transport.requests, notes.started_runs) == ([], [])
             assert (await ask(up, "POST", "/chat", "me")).status == 200
             assert (await ask(up, "GET", "/healthz", "")).status == 200
+            assert access.attended == 1
 
     over(socket, main)
 

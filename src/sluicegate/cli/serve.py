@@ -6,28 +6,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from pathlib import Path
+from ipaddress import ip_address
 
 import trio
 
 from ..machine.errors import SluicegateError
 from ..providers.environment import from_environment
 from ..providers.models import Models
-from ..providers.sdk import UpstreamOptions
 from ..runtime.ledger import Ledger, MemoryLedger
-from ..runtime.options import RunOptions
 from ..runtime.spool import Spool, SpoolOptions
-from ..server.serve import ServerOptions, serve, signalled
+from ..server.serve import serve, signalled
+from ..service.access import Access, Everybody
 from ..service.app import Service
-from ..service.options import ServiceOptions
+from ..service.key_file import KeyRing
+from ..settings import BadSettings, Settings
 from ..tools.builtin import demo
 from ..tools.loading import load
 from ..tools.registry import Registry
-from ..wire.upstream.profiles import PROFILES
-from .settings import Setting, apply
+from .settings import settings_of
 
 COLLECT_AFTER = 10_000  # objects made and not freed
 
@@ -50,41 +49,73 @@ class _Announcement:
 
 
 def run_serve(options: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if port, certificate, tools or spool cannot be had."""
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if port, certificate, tools or spool cannot be had, 2 if
+    settings are bad.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     # What no format of ours shows need not be looked up for each line (the logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     try:
-        tools = load(options.tools) if options.tools else demo
-        with _ledger(options.spool) as ledger:
-            trio.run(_serve, options, tools, ledger)
+        settings = settings_of(options)
+        tools = load(settings.tools) if settings.tools else demo
+        access = _access(settings)
+        with _ledger(settings.spool) as ledger:
+            trio.run(_serve, settings, tools, ledger, access)
+    except BadSettings as error:
+        for fault in error.faults:
+            print(f"sluicegate serve: {fault}", file=sys.stderr)
+        return 2
     except SluicegateError as error:
         print(f"sluicegate serve: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+def _access(settings: Settings) -> Access:
+    keys, issuers = settings.access.keys, settings.access.issuers
+    if issuers:
+        from ..service.guard import Guard  # with the libraries of tokens and cryptography, which most do not need
+        from ..service.tokens import Tokens
+
+        tokens = Tokens(issuers)
+        return Guard(KeyRing(keys), tokens) if keys is not None else tokens
+    if keys is not None:
+        return KeyRing(keys)
+    if settings.access.open or _is_loopback(settings.server.host):
+        return Everybody()
+    raise BadSettings(
+        [
+            f"server.host: {settings.server.host} can be reached over the network, and nobody has to say who they are; "
+            "name a file of keys in access.keys (`sluicegate keys create` makes it) or an issuer of tokens in "
+            "access.issuers, or let everybody in with access.open=true"
+        ]
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may mean any address
+
+
 @contextmanager
-def _ledger(directory: str | None) -> Iterator[Ledger]:
-    if directory is None:
+def _ledger(options: SpoolOptions | None) -> Iterator[Ledger]:
+    if options is None:
         yield MemoryLedger()
         return
-    with closing(Spool(SpoolOptions(Path(directory)))) as spool:
+    with closing(Spool(options)) as spool:
         yield spool
 
 
-async def _serve(options: argparse.Namespace, tools: Registry, ledger: Ledger) -> None:
-    settings: Sequence[Setting] = options.settings
-    upstream = UpstreamOptions(dialect=options.dialect, profile=PROFILES[options.profile], default_model=options.model)
-    models = from_environment(os.environ, apply(settings, upstream))
-    run, rules = apply(settings, RunOptions()), apply(settings, ServiceOptions())
-    service = Service(models, tools, run, rules, ledger=ledger)
+async def _serve(settings: Settings, tools: Registry, ledger: Ledger, access: Access) -> None:
+    models = from_environment(os.environ, settings.upstream)
+    service = Service(models, tools, settings.run, settings.service, ledger=ledger, access=access)
     _spare_the_collector()
-    server = ServerOptions(options.host, options.port, options.certfile, options.keyfile)
     announcement, drain = _Announcement(models), partial(_drain, service)
-    await serve(service.app(), apply(settings, server), drain, task_status=announcement, refuse=service.refuse)
+    await serve(service.app(), settings.server, drain, task_status=announcement, refuse=service.refuse)
 
 
 def _spare_the_collector() -> None:

@@ -1,63 +1,100 @@
-"""`--set NAME=VALUE`: any number, switch, choice or text of the rooms' options, checked at once."""
+"""The arguments that are settings: `--config FILE`, `--set NAME=VALUE`, and a flag for each of the usual ones."""
 
+import argparse
+import os
 from collections.abc import Iterable
-from enum import StrEnum
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-import msgspec
+from ..providers.dialects import DIALECTS
+from ..settings import Settings, names, read
+from ..wire.upstream.profiles import PROFILES
 
-from ..providers.sdk import UpstreamOptions
-from ..runtime.options import RunOptions
-from ..server.options import ServerOptions
-from ..service.options import ServiceOptions
-
-_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_ARGUMENTS = frozenset({"host", "port", "dialect", "default_model"})  # which are arguments of their own
-_ROOMS = (RunOptions, ServiceOptions, ServerOptions, UpstreamOptions)
-
-T = TypeVar("T", bound=msgspec.Struct)
+CONFIG_VARIABLE = "SLUICEGATE_CONFIG"
+_FLAGS: Final = {
+    "host": "server.host",
+    "port": "server.port",
+    "certfile": "server.certfile",
+    "keyfile": "server.keyfile",
+    "dialect": "upstream.dialect",
+    "profile": "upstream.profile",
+    "model": "upstream.default_model",
+    "tools": "tools",
+    "spool": "spool.directory",
+}
 
 
 class Setting(NamedTuple):
-    """One option by name, of the type that its room wants."""
+    """One setting as it was written; what it may be is checked when all are read."""
 
-    name: str
-    value: float | bool | str
-
-
-def _rooms_by_field() -> dict[str, tuple[type[msgspec.Struct], Any]]:
-    return {
-        field.name: (room, field.type)
-        for room in _ROOMS
-        for field in msgspec.structs.fields(room)
-        if _words(field.type) and field.name not in _ARGUMENTS
-    }
+    path: names.Path
+    value: str
 
 
-def _words(kind: Any) -> str | None:
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return f"one of {', '.join(kind)}"
-    return _WORDS.get(kind)
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add every argument that is a setting. None of them has a default: the settings have."""
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help=f"settings in TOML (default: the file that {CONFIG_VARIABLE} names)"
+    )
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", help="port to listen on, 0 for any free one (default 8000)")
+    parser.add_argument("--dialect", choices=DIALECTS, help="API to speak (default openai_chat)")
+    parser.add_argument("--profile", choices=sorted(PROFILES), help="quirks of a compatible server (default auto)")
+    parser.add_argument("--model", help="model for requests that name none")
+    parser.add_argument(
+        "--tools", metavar="MODULE:ATTRIBUTE", help="the tools to offer instead of the three of the demo"
+    )
+    parser.add_argument("--spool", metavar="DIRECTORY", help="keep what runs cost in files there (default: in memory)")
+    parser.add_argument("--certfile", metavar="FILE", help="serve TLS with this certificate chain (PEM)")
+    parser.add_argument("--keyfile", metavar="FILE", help="the certificate's private key (PEM)")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="NAME=VALUE",
+        type=_setting,
+        action="append",
+        default=[],
+        help="set anything, such as run_seconds=300 or run.limits.steps=8; an unknown name lists them all",
+    )
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the settings of arguments, environment and file. Raises BadSettings. Blocks while it reads."""
+    flags = [
+        Setting(names.path_of(name), getattr(options, flag))
+        for flag, name in _FLAGS.items()
+        if getattr(options, flag) is not None
+    ]
+    return read(config_of(options), _nested([*flags, *options.settings]))
+
+
+def config_of(options: argparse.Namespace) -> Path | None:
+    """Return the file of settings that arguments or environment name."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return options.config or (Path(named) if named else None)
 
 
 def parse_setting(text: str) -> Setting:
-    """Return the setting that `text`, NAME=VALUE, means. Raises ValueError saying what is wrong and what is right."""
+    """Return the setting that `text`, NAME=VALUE, names. Raises ValueError saying which names there are."""
     name, equals, value = text.partition("=")
-    fields = _rooms_by_field()
-    if not equals or name not in fields:
-        raise ValueError(f"{text!r}: must be NAME=VALUE; the names are {', '.join(sorted(fields))}")
-    room, kind = fields[name]
+    if not equals:
+        raise ValueError(f"{text!r}: must be NAME=VALUE")
+    return Setting(names.path_of(name), value)
+
+
+def _setting(text: str) -> Setting:
     try:
-        found: float | bool | str = msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ValueError(f"{name}: must be {_words(kind)}, not {value!r}") from None
-    if not isinstance(found, str) and not found >= 0:  # nor NaN
-        raise ValueError(f"{name}: must not be less than 0, is {value}")
-    room(**{name: found})  # has its own say
-    return Setting(name, found)
+        return parse_setting(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def apply(settings: Iterable[Setting], options: T) -> T:
-    """Return `options` with those of `settings` that it has."""
-    known = {setting.name: setting.value for setting in settings if setting.name in options.__struct_fields__}
-    return msgspec.structs.replace(options, **known)
+def _nested(settings: Iterable[Setting]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for setting in settings:
+        *tables, last = setting.path
+        table = found
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[last] = setting.value
+    return found

@@ -1,24 +1,37 @@
 """Limits of one run, as the machine enforces them. Time is not among them: the machine has no clock."""
 
-import msgspec
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from .errors import ErrorCode, RunError
+from .quantities import DOCUMENTED, Bytes, Count
 
 
-class ReplyLimits(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class ReplyLimits:
     """Caps on one reply. All sizes are UTF-8 bytes."""
 
-    reply_bytes: int = 4 * 1024 * 1024
-    argument_bytes: int = 256 * 1024
-    calls_per_step: int = 32
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
+    reply_bytes: Bytes = 4 * 1024 * 1024
+    """Text, reasoning and tool calls of one reply together."""
+    argument_bytes: Bytes = 256 * 1024
+    """The arguments of one tool call."""
+    calls_per_step: Count = 32
+    """Tool calls in one reply."""
 
 
-class RunLimits(msgspec.Struct, frozen=True):
-    """Caps on one run; `repeated_steps` equal steps in a row (same calls, same results) end it."""
+@dataclass(frozen=True)
+class RunLimits:
+    """Caps on one run."""
 
-    steps: int = 16
-    repeated_steps: int = 3
-    reply: ReplyLimits = ReplyLimits()
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
+    steps: Count = 16
+    """Requests to the model."""
+    repeated_steps: Count = 3
+    """So many equal steps in a row (the same calls with the same results) end the run."""
+    reply: ReplyLimits = field(default_factory=ReplyLimits)
 
 
 def reply_too_large(limits: ReplyLimits) -> RunError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -13,7 +14,8 @@ from ..wire.upstream.openai_chat import OpenAIChatDecoder
 from ..wire.upstream.openai_responses import OpenAIResponsesDecoder
 from ..wire.upstream.profiles import AUTO, Profile
 
-DIALECTS = ("openai_chat", "openai_responses", "anthropic")
+DialectName: TypeAlias = Literal["openai_chat", "openai_responses", "anthropic"]
+DIALECTS: tuple[DialectName, ...] = get_args(DialectName)
 
 
 class Dialect(msgspec.Struct, frozen=True):

@@ -20,7 +20,11 @@ DEFAULT_MODELS = {"openai": "gpt-5-mini", "anthropic": "claude-sonnet-4-5", "scr
 
 
 def provider_of(
-    dialect: str, options: UpstreamOptions, transport: httpx2.AsyncBaseTransport, api_key: str, base_url: str | None
+    dialect: str,
+    options: UpstreamOptions,
+    transport: httpx2.AsyncBaseTransport,
+    api_key: str,
+    base_url: str | None,
 ) -> SdkProvider:
     """Return a provider that speaks `dialect` through its official SDK."""
     if dialect == "anthropic":

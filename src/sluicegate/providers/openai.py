@@ -3,6 +3,7 @@
 import httpx2
 import openai
 
+from ..wire.upstream.profiles import PROFILES
 from .dialects import dialect_of
 from .failures import SdkErrors
 from .sdk import SdkProvider, UpstreamOptions, http_client
@@ -17,7 +18,11 @@ _ERRORS = SdkErrors(openai.APIStatusError, openai.APITimeoutError, openai.APIErr
 
 
 def openai_provider(
-    dialect: str, options: UpstreamOptions, transport: httpx2.AsyncBaseTransport, api_key: str, base_url: str | None
+    dialect: str,
+    options: UpstreamOptions,
+    transport: httpx2.AsyncBaseTransport,
+    api_key: str,
+    base_url: str | None,
 ) -> SdkProvider:
     """Return a provider that speaks `openai_chat` or `openai_responses`. `base_url` None is the SDK's default."""
     client = OpenAIClient(
@@ -27,4 +32,4 @@ def openai_provider(
         max_retries=options.max_retries,
         timeout=httpx2.Timeout(options.read_seconds, connect=options.connect_seconds),
     )
-    return SdkProvider(client, _ERRORS, dialect_of(dialect, options.profile))
+    return SdkProvider(client, _ERRORS, dialect_of(dialect, PROFILES[options.profile]))

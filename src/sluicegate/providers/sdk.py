@@ -6,18 +6,20 @@ conversation, `post` with finished bytes 0.6 ms for both.
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import httpx2
-import msgspec
 import trio
+from annotated_types import Ge
 
 from ..machine.history import Request
+from ..machine.quantities import DOCUMENTED, Count, Seconds
 from ..wire.upstream.base import Decoder
-from ..wire.upstream.profiles import AUTO, Profile
+from ..wire.upstream.profiles import ProfileName
 from .base import BODY, Body
-from .dialects import Dialect
+from .dialects import Dialect, DialectName
 from .failures import SdkErrors, lost, opening
 from .proxies import checked_proxy
 
@@ -40,22 +42,30 @@ class Transport(StrEnum):
     STOCK_HTTP2 = "stock-http2"
 
 
-class UpstreamOptions(msgspec.Struct, frozen=True):
-    """How upstreams are reached. Times in seconds; `read_seconds` is the longest silence within a reply.
+@dataclass(frozen=True)
+class UpstreamOptions:
+    """How upstreams are reached. Times in seconds."""
 
-    `max_upstreams`: requests to one provider at once; more wait. `proxy`: URL of the proxy of the stock transports, for
-    all requests; "" for the proxies of the environment.
-    """
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
 
-    dialect: str = "openai_chat"
-    profile: Profile = AUTO
+    dialect: DialectName = "openai_chat"
+    """The API that is spoken with the provider of the environment's key."""
+    profile: ProfileName = "auto"
+    """Quirks of a compatible server."""
     default_model: str = ""
-    connect_seconds: float = 10.0
-    read_seconds: float = 120.0
-    max_retries: int = 2
-    max_upstreams: int = 10_000
+    """The model for requests that name none; "" for the provider's usual one."""
+    connect_seconds: Seconds = 10.0
+    """Until a connection stands."""
+    read_seconds: Seconds = 120.0
+    """The longest silence within a reply."""
+    max_retries: Annotated[int, Ge(0)] = 2
+    """How often the SDK tries again, before the first word of a reply."""
+    max_upstreams: Count = 10_000
+    """Requests to one provider at once; more wait."""
     transport: Transport = Transport.DIRECT
+    """What carries the requests: our own transport, or httpcore2, which goes through proxies and speaks HTTP/2."""
     proxy: str = ""
+    """URL of the proxy of the stock transports, for all requests; "" for the proxies of the environment."""
 
     def __post_init__(self) -> None:
         if self.max_upstreams < 1:

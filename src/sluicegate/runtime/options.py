@@ -1,43 +1,50 @@
 """The frozen options of this room."""
 
-import msgspec
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from ..machine.limits import RunLimits
+from ..machine.quantities import DOCUMENTED, Bytes, Count, CountOrNone, Seconds, SomeSeconds
 
 
-class RunOptions(msgspec.Struct, frozen=True):
-    """How runs are driven. Times in seconds, sizes in bytes.
+@dataclass(frozen=True)
+class RunOptions:
+    """How runs are driven. Times in seconds, sizes in bytes. Each deadline has an error of its own."""
 
-    Deadlines, each with an error of its own: `first_delta_seconds` from the request of a step to the first word of its
-    reply (retries included), `stall_seconds` between deltas (the time in which a slow reader makes us wait does not
-    count), `step_seconds` for a reply and its tools, `run_seconds` for all. `grace_seconds`: how long a detached run
-    goes on without a reader. `heartbeat_seconds`: the longest silence that a waiting reader sees.
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
 
-    `log_room` is how far the slowest reader may lag behind before the upstream waits; `log_bytes` how much of a run's
-    log is kept as it is, beyond that a snapshot; `linger_seconds` how long an upstream that has said all is read on, so
-    that its connection can be used again. `max_runs` live at once. Of those that ended, at most `kept_runs` with
-    `kept_bytes` of log are kept, each for at most `kept_seconds`.
-
-    `max_lateness_seconds`: when the event loop stays later than that, there is more to do than can be done, and only as
-    many new runs are taken as keep it in time (inf for all).
-    """
-
-    limits: RunLimits = RunLimits()
-    first_delta_seconds: float = 120.0
-    stall_seconds: float = 120.0
-    step_seconds: float = 300.0
-    run_seconds: float = 600.0
-    grace_seconds: float = 30.0
-    heartbeat_seconds: float = 15.0
-    linger_seconds: float = 0.05
-    log_room: int = 256 * 1024
-    log_bytes: int = 4 * 1024 * 1024
-    parallel_tools: int = 8
-    max_runs: int = 10_000
-    max_lateness_seconds: float = 0.03
-    kept_runs: int = 256
-    kept_bytes: int = 64 * 1024 * 1024
-    kept_seconds: float = 300.0
+    limits: RunLimits = field(default_factory=RunLimits)
+    first_delta_seconds: Seconds = 120.0
+    """From the request of a step to the first word of its reply, retries included."""
+    stall_seconds: Seconds = 120.0
+    """Between two deltas; the time in which a slow reader makes us wait does not count."""
+    step_seconds: Seconds = 300.0
+    """For one reply and its tools."""
+    run_seconds: Seconds = 600.0
+    """For the whole run."""
+    grace_seconds: Seconds = 30.0
+    """How long a detached run goes on without a reader."""
+    heartbeat_seconds: SomeSeconds = 15.0
+    """The longest silence that a waiting reader sees; inf for no heartbeats."""
+    linger_seconds: Seconds = 0.05
+    """How long an upstream that has said all is read on, so that its connection can be used again."""
+    log_room: Bytes = 256 * 1024
+    """How far the slowest reader may lag behind before the upstream waits."""
+    log_bytes: Bytes = 4 * 1024 * 1024
+    """How much of a run's log is kept as it is; beyond that, a snapshot."""
+    parallel_tools: Count = 8
+    """Tools of one step that run side by side."""
+    max_runs: Count = 10_000
+    """Runs that live at once; more are refused."""
+    max_lateness_seconds: SomeSeconds = 0.03
+    """When the event loop stays later than that, there is more to do than can be done, and only as many new runs are
+    taken as keep it in time; inf for all."""
+    kept_runs: CountOrNone = 256
+    """How many of the runs that ended are kept for those who come back."""
+    kept_bytes: Bytes = 64 * 1024 * 1024
+    """How much of their logs is kept."""
+    kept_seconds: Seconds = 300.0
+    """How long each of them is kept."""
 
     def __post_init__(self) -> None:
         if not self.heartbeat_seconds > 0:

@@ -11,12 +11,15 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
 
 from ..machine.deltas import Usage
 from ..machine.errors import ErrorCode
+from ..machine.quantities import DOCUMENTED, Count
 from .ledger import Intent, Settlement, Source
 from .spool_files import Segments, SpoolError, lock_directory, read_segment, segment_numbers
 from .spool_format import Entry, Unreadable, encode_entry
@@ -24,19 +27,22 @@ from .spool_format import Entry, Unreadable, encode_entry
 log = logging.getLogger(__name__)
 
 
-class SpoolOptions(msgspec.Struct, frozen=True):
-    """Where usage is kept, and how much of it. Sizes in bytes.
-
-    A segment that holds `segment_bytes` or more is closed and a new one begun; the last `kept_segments` stay, and older
-    ones with open intents. A run takes some 400 bytes, and a process that starts reads all of them: the defaults keep
-    about 170,000 runs, which takes a second or two. What cannot be written is kept in memory for at most
-    `unwritten_runs` runs; past that the oldest is lost.
+@dataclass(frozen=True)
+class SpoolOptions:
+    """Where usage is kept, and how much of it. A run takes some 400 bytes, and a process that starts reads all of them:
+    the defaults keep about 170,000 runs, which takes a second or two.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
     directory: Path
-    segment_bytes: int = 8 * 1024 * 1024
-    kept_segments: int = 8
-    unwritten_runs: int = 10_000
+    """The directory, one for each process."""
+    segment_bytes: Count = 8 * 1024 * 1024
+    """A segment that holds as much or more is closed and a new one begun."""
+    kept_segments: Count = 8
+    """How many of the last segments stay; older ones with open intents stay as well."""
+    unwritten_runs: Count = 10_000
+    """Runs that are kept in memory where the files refuse them; past that the oldest is lost."""
 
     def __post_init__(self) -> None:
         for field in ("segment_bytes", "kept_segments", "unwritten_runs"):

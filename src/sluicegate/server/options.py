@@ -1,43 +1,54 @@
 """The frozen options of this room."""
 
 import socket
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-import msgspec
+from annotated_types import Interval
 from hypercorn.config import Config, Sockets
 
+from ..machine.quantities import DOCUMENTED, Bytes, Count, CountOrNone, Seconds
 from .refusal import Refuse
 
+Port: TypeAlias = Annotated[int, Interval(ge=0, le=65_535)]
 
-class ServerOptions(msgspec.Struct, frozen=True):
-    """Where and how to listen, and what a client may cost. Times in seconds, sizes in bytes, rates in bytes per second.
 
-    `host`, `port`: the address; port 0 lets the system choose. `certfile`, `keyfile`: PEM files for TLS (HTTP/2 and
-    HTTP/1.1 by ALPN), both or none; without them clear text.
-    `handshake_seconds`: for the TLS handshake. `header_seconds`: for the head of a request, from the start of the
-    connection or from the head's first byte. `keep_alive_seconds`: that a connection may idle between requests.
-    `write_seconds`: that a client may take no bytes of what it was sent before it is cut off; one that takes less than
-    `least_rate` is cut off as well, a little later. `close_seconds`: for the last bytes of a connection.
-    `graceful_seconds`: until everything is closed, once the application has drained.
-    `send_buffer_bytes`: what the system may hold of one connection's output.
-    `max_connections`, `max_connections_per_address`: more are refused; 0 is no bound (behind a proxy there is one
-    address). `max_streams`: requests side by side on one HTTP/2 connection.
-    """
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where and how to listen, and what a client may cost. Times in seconds, sizes in bytes."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
 
     host: str = "127.0.0.1"
-    port: int = 8000
+    """The address to listen on."""
+    port: Port = 8000
+    """The port; 0 lets the system choose."""
     certfile: str | None = None
+    """PEM file with the certificate chain for TLS (HTTP/2 and HTTP/1.1 by ALPN); without it clear text."""
     keyfile: str | None = None
-    handshake_seconds: float = 10.0
-    header_seconds: float = 15.0
-    keep_alive_seconds: float = 75.0
-    write_seconds: float = 30.0
-    least_rate: int = 4096
-    close_seconds: float = 1.0
-    graceful_seconds: float = 1.0
-    send_buffer_bytes: int = 128 * 1024
-    max_connections: int = 10_000
-    max_connections_per_address: int = 0
-    max_streams: int = 100
+    """PEM file with the certificate's private key; both files or none."""
+    handshake_seconds: Seconds = 10.0
+    """For the TLS handshake."""
+    header_seconds: Seconds = 15.0
+    """For the head of a request, from the start of the connection or from the head's first byte."""
+    keep_alive_seconds: Seconds = 75.0
+    """How long a connection may idle between requests."""
+    write_seconds: Seconds = 30.0
+    """How long a client may take no bytes of what it was sent before it is cut off."""
+    least_rate: Bytes = 4096
+    """Bytes per second; a client that takes less is cut off as well, a little later."""
+    close_seconds: Seconds = 1.0
+    """For the last bytes of a connection."""
+    graceful_seconds: Seconds = 1.0
+    """Until everything is closed, once the application has drained."""
+    send_buffer_bytes: Bytes = 128 * 1024
+    """What the system may hold of one connection's output."""
+    max_connections: CountOrNone = 10_000
+    """Connections at once; more are refused, 0 is no bound."""
+    max_connections_per_address: CountOrNone = 0
+    """Connections at once from one address (behind a proxy there is one address); 0 is no bound."""
+    max_streams: Count = 100
+    """Requests side by side on one HTTP/2 connection."""
 
 
 class SafeConfig(Config):

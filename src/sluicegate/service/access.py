@@ -5,28 +5,87 @@ token.
 from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
-from .body import ChatRequest
+import msgspec
+
+from ..machine.errors import ErrorCode
+from .problems import Problem
 
 RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]  # names in lower case
+
+
+class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a caller may. `models` and `tools` by name, None for all; `detach`: runs that go on without a reader."""
+
+    models: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
+    detach: bool = True
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks. A run is its `owner`'s: nobody else finds it."""
+
+    owner: str
+    grants: Grants = Grants()
 
 
 class Access(Protocol):
     """Synchronous: whoever has to wait for an answer of somebody else asks them beforehand."""
 
-    def owner(self, headers: RawHeaders) -> str:
-        """Return who asks. A run is its owner's: nobody else finds it. Raises Problem 401 or 403."""
+    def identify(self, headers: RawHeaders) -> Caller:
+        """Return who asks. Raises Problem 401."""
         ...
 
-    def admit(self, owner: str, asked: ChatRequest) -> None:
-        """Let `owner` start a run. Raises Problem 402, 403 or 429."""
+    def admit(self, caller: Caller) -> None:
+        """Let `caller` start a run. Raises Problem 402 or 429."""
+        ...
+
+    async def attend(self) -> None:
+        """Do what is to be done beside requests, in the room of the application, until cancelled or nothing is left to
+        do. Never raises but Cancelled.
+        """
         ...
 
 
 class Everybody:
     """Asks nobody who they are and lets all start: every run is everybody's."""
 
-    def owner(self, headers: RawHeaders) -> str:
-        return ""
+    def identify(self, headers: RawHeaders) -> Caller:
+        return _EVERYBODY
 
-    def admit(self, owner: str, asked: ChatRequest) -> None:
+    def admit(self, caller: Caller) -> None:
         """Nothing is refused."""
+
+    async def attend(self) -> None:
+        """There is nothing to do."""
+
+
+_EVERYBODY = Caller("")
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sluicegate"'}
+
+
+def unauthorized() -> Problem:
+    """The one answer to all who do not prove who they are: what was wrong with their proof is nothing for them."""
+    return Problem(
+        401,
+        "Authorization: send a valid key as a bearer token.",
+        field="Authorization",
+        code=ErrorCode.UNAUTHORIZED,
+        headers=_CHALLENGE,
+    )
+
+
+def forbidden(field: str, message: str) -> Problem:
+    """The answer to callers who are known and may not do what they ask for; `field` is what they ask for it with."""
+    return Problem(403, f"{field}: {message}.", field=field, code=ErrorCode.UNAUTHORIZED)
+
+
+def bearer(headers: RawHeaders) -> str:
+    """Return the bearer token of a request. Raises Problem 401 if there is none, or several Authorization headers."""
+    values = [value for name, value in headers if name == b"authorization"]
+    if len(values) != 1:
+        raise unauthorized()
+    scheme, _, token = values[0].partition(b" ")
+    token = token.strip(b" ")
+    if scheme.lower() != b"bearer" or not token or not token.isascii():
+        raise unauthorized()
+    return token.decode("ascii")

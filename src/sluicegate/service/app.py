@@ -24,7 +24,7 @@ from ..runtime.runs import TOO_MANY, Key, Runs
 from ..tools.function import Tool
 from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
-from .access import Access, Everybody, RawHeaders
+from .access import Access, Caller, Everybody, Grants, RawHeaders, forbidden
 from .body import ChatRequest, decode_chat, history
 from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, name_in, place_in, refuse_place
 from .options import ServiceOptions
@@ -116,10 +116,10 @@ class Service:
 
     async def chat(self) -> Response:
         """`POST /chat`: start a run and stream it, or go on with the one that has this `Idempotency-Key`."""
-        owner = self._owner()
+        caller = self._caller()
         _check_media_type()
         body = await self._body()
-        key = key_of(owner, body)
+        key = key_of(caller.owner, body)
         driver = self._known(key)
         if driver is not None:
             return await self._go_on(driver)
@@ -127,8 +127,8 @@ class Service:
         if (refusal := self._refusal()) is not None:
             return refusal
         asked = decode_chat(body)
-        self.access.admit(owner, asked)
-        driver = self._driver(asked, owner)
+        self.access.admit(caller)
+        driver = self._driver(asked, caller)
         lease = take_lease(driver)
         self.runs.start(driver, key)
         return self._answer(driver, lease)
@@ -164,6 +164,7 @@ class Service:
     def _open(self, app: QuartTrio) -> Callable[[], Awaitable[None]]:
         async def open_runs() -> None:
             self.runs = Runs(app.nursery, self.run_options, self.ledger, self.observers)
+            app.nursery.start_soon(self.access.attend)
 
         return open_runs
 
@@ -172,12 +173,12 @@ class Service:
         self.runs.close()
         await self.models.aclose()
 
-    def _owner(self) -> str:
-        return self.access.owner(request.scope["headers"])
+    def _caller(self) -> Caller:
+        return self.access.identify(request.scope["headers"])
 
     def _is_known(self, headers: RawHeaders, name: str) -> bool:
         try:
-            owner = self.access.owner(headers)
+            owner = self.access.identify(headers).owner
         except Problem:
             return False  # who may not ask gets no room either
         return self.runs.named(owner, name) is not None
@@ -226,15 +227,19 @@ class Service:
             driver, lease, self.options.hold_seconds, on_refusal=lambda refused: self.runs.unname(refused.run.run_id)
         )
 
-    def _driver(self, asked: ChatRequest, owner: str) -> Driver:
+    def _driver(self, asked: ChatRequest, caller: Caller) -> Driver:
         on_disconnect = OnDisconnect(asked.on_disconnect)
         if on_disconnect is OnDisconnect.DETACH and not self.options.detach:
             raise Problem(400, "on_disconnect: this server does not allow detach; use cancel.", field="on_disconnect")
+        if on_disconnect is OnDisconnect.DETACH and not caller.grants.detach:
+            raise forbidden("on_disconnect", "this key does not allow detach; use cancel")
         try:
             provider, model = self.models.resolve(asked.model)
         except UnknownModel as error:
             raise Problem(400, f"model: {error}.", field="model") from None
-        tools = self._tools(asked.tools)
+        if (models := caller.grants.models) is not None and (asked.model or self.models.default_model) not in models:
+            raise forbidden("model", f"this key does not allow it; it allows {', '.join(models) or 'none'}")
+        tools = self._tools(asked.tools, caller.grants)
         run = Run(
             self.ids(),
             Request(model, history(asked), tools.specs(), asked.max_output_tokens, asked.temperature),
@@ -242,16 +247,17 @@ class Service:
             tools.eager,
         )
         feed = Feed(NativeEncoder(secrets.token_hex(4)), self.run_options.log_room, self.run_options.log_bytes)
-        return Driver(run, provider, tools, feed, self.run_options, self.runs.ledger, on_disconnect, owner)
+        return Driver(run, provider, tools, feed, self.run_options, self.runs.ledger, on_disconnect, caller.owner)
 
-    def _tools(self, names: list[str] | None) -> Registry:
+    def _tools(self, names: list[str] | None, grants: Grants) -> Registry:
+        allowed = self.tools if grants.tools is None else Registry(t for t in self.tools if t.name in grants.tools)
         if names is None:
-            return self.tools
+            return allowed
         chosen: dict[str, Tool[..., Any]] = {}
         for index, name in enumerate(names):
-            tool = self.tools.get(name)
+            tool = allowed.get(name)
             if tool is None:
-                known = ", ".join(tool.name for tool in self.tools) or "none"
+                known = ", ".join(tool.name for tool in allowed) or "none"
                 raise Problem(400, f"tools[{index}]: {name!r} is not a tool here; there are: {known}.", field="tools")
             if name in chosen:
                 raise Problem(400, f"tools[{index}]: names {name!r} twice; name each tool once.", field="tools")
@@ -259,7 +265,7 @@ class Service:
         return Registry(chosen.values())
 
     def _find(self, name: str) -> Driver:
-        owner = self._owner()
+        owner = self._caller().owner
         driver = self.runs.get(name)
         if driver is None:
             _, driver = self.runs.named(owner, name) or (b"", None)

@@ -1,17 +1,69 @@
 """The frozen options of this room."""
 
-import msgspec
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from ..machine.quantities import DOCUMENTED, Bytes, Seconds, SomeSeconds
+
+Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
-class ServiceOptions(msgspec.Struct, frozen=True):
-    """How requests are taken. Times in seconds, sizes in bytes.
+@dataclass(frozen=True)
+class IssuerOptions:
+    """An issuer of JSON Web Tokens."""
 
-    `hold_seconds`: how long the response's status waits for the first word of the provider. `detach`: whether a run may
-    go on for a while without a reader. `drain_seconds`: how long live runs may go on when the server is told to stop.
-    """
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
 
-    max_body_bytes: int = 8 * 1024 * 1024
-    body_seconds: float = 30.0
-    hold_seconds: float = 2.0
+    issuer: str
+    """What a token's `iss` must be."""
+    audience: str
+    """What a token's `aud` must be or hold: this service."""
+    jwks: str
+    """The issuer's public keys, a JSON Web Key Set: a path, or a URL from which they are fetched."""
+    algorithm: Algorithm = "RS256"
+    """The only algorithm that is accepted, whatever a token says."""
+    owner_claim: str = "sub"
+    """The claim that says whose the runs are."""
+    leeway_seconds: Seconds = 30.0
+    """How far the clocks may differ."""
+    refresh_seconds: SomeSeconds = 300.0
+    """How often keys are fetched from a URL; earlier, if a token names a key that is not known."""
+    models: tuple[str, ...] | None = None
+    """The models that its tokens allow; without it, all."""
+    tools: tuple[str, ...] | None = None
+    """The tools that its tokens allow; without it, all."""
     detach: bool = True
-    drain_seconds: float = 20.0
+    """Whether its tokens allow runs that go on without a reader."""
+
+
+@dataclass(frozen=True)
+class AccessOptions:
+    """Who may use the service. Without keys and issuers it is open to everybody, and then serves this machine only."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
+    keys: Path | None = None
+    """The file of API keys that `sluicegate keys` writes; each request must bring one of them."""
+    issuers: tuple[IssuerOptions, ...] = ()
+    """Who issues JSON Web Tokens that are accepted beside keys, each as a table `[[access.issuers]]`."""
+    open: bool = False
+    """Whether everybody may use the service over the network where there are neither keys nor issuers."""
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """How requests are taken. Times in seconds, sizes in bytes."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
+    max_body_bytes: Bytes = 8 * 1024 * 1024
+    """The largest body of a request."""
+    body_seconds: Seconds = 30.0
+    """Until the body of a request is there."""
+    hold_seconds: Seconds = 2.0
+    """How long the status of a response waits for the first word of the provider."""
+    detach: bool = True
+    """Whether a run may go on for a while without a reader, where its request asks for that."""
+    drain_seconds: Seconds = 20.0
+    """How long live runs may go on when the server is told to stop."""

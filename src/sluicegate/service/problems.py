@@ -1,5 +1,6 @@
 """Errors before the first byte: a true HTTP status and a JSON body that names what is wrong and how to mend it."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -48,14 +49,26 @@ class Refusal(NamedTuple):
 class Problem(Exception):
     """An answer that is an error; `respond` makes the HTTP response."""
 
-    def __init__(self, status: int, message: str, *, field: str = "", code: ErrorCode = ErrorCode.INVALID_REQUEST):
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        field: str = "",
+        code: ErrorCode = ErrorCode.INVALID_REQUEST,
+        headers: Mapping[str, str] | None = None,
+    ):
         super().__init__(message)
         self.status = status
+        self.headers = headers or {}
         self.info = ProblemInfo(code, message[:MAX_MESSAGE], field[:MAX_MESSAGE])
 
     def respond(self) -> Response:
         """Return the HTTP response of this problem."""
-        return _response(self.status, self.info)
+        response = _response(self.status, self.info)
+        for name, value in self.headers.items():
+            response.headers[name] = value
+        return response
 
 
 def respond_run_error(error: RunError) -> Response | None:

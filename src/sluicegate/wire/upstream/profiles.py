@@ -1,8 +1,10 @@
 """What compatible servers of Chat Completions do differently and no byte of theirs gives away."""
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
+
+ProfileName: TypeAlias = Literal["auto", "openai", "cumulative", "minimal"]
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -15,7 +17,7 @@ class Profile(msgspec.Struct, frozen=True):
     `reasoning_back`: reasoning goes back within a run, in the field in which it came.
     """
 
-    name: str
+    name: ProfileName
     cumulative_arguments: bool = False
     max_tokens_field: str = "max_tokens"
     stream_options: str = '{"include_usage":true}'
@@ -32,4 +34,4 @@ OPENAI: Final = Profile(
 CUMULATIVE: Final = Profile("cumulative", cumulative_arguments=True)
 MINIMAL: Final = Profile("minimal", stream_options="", reasoning_back=False)
 
-PROFILES: Final = {profile.name: profile for profile in (AUTO, OPENAI, CUMULATIVE, MINIMAL)}
+PROFILES: Final[dict[ProfileName, Profile]] = {profile.name: profile for profile in (AUTO, OPENAI, CUMULATIVE, MINIMAL)}

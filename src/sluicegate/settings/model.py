@@ -1,0 +1,39 @@
+"""What can be set: the rooms' own options, each in a table of its own."""
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..providers.sdk import UpstreamOptions
+from ..runtime.options import RunOptions
+from ..runtime.spool import SpoolOptions
+from ..server.options import ServerOptions
+from ..service.options import AccessOptions, ServiceOptions
+
+PREFIX = "SLUICEGATE_"
+NESTED = "__"
+
+
+class Settings(BaseSettings):
+    """Everything that `sluicegate serve` can be told. Frozen; `read` makes one, checked as a whole."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    tools: str | None = None
+    """The tools to offer, MODULE:ATTRIBUTE; without it, the three of the demo."""
+    server: ServerOptions = ServerOptions()
+    """Where to listen, and what a client may cost."""
+    service: ServiceOptions = ServiceOptions()
+    """How requests are taken."""
+    access: AccessOptions = AccessOptions()
+    """Who may use the service."""
+    run: RunOptions = RunOptions()
+    """How runs are driven, and their limits."""
+    upstream: UpstreamOptions = UpstreamOptions()
+    """How providers are reached."""
+    spool: SpoolOptions | None = None
+    """Where usage is kept in files; without it, in memory."""

@@ -1,0 +1,87 @@
+"""The settings by name: `run.stall_seconds` is the field `stall_seconds` of the table `[run]`."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from .model import Settings
+
+Path: TypeAlias = tuple[str, ...]
+
+
+class Leaf(NamedTuple):
+    """One setting: where it is, what its room says of it, and its default (`dataclasses.MISSING` for none)."""
+
+    path: Path
+    kind: Any
+    default: Any
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
+
+    @property
+    def members(self) -> "tuple[Leaf, ...]":
+        """The settings of each of its tables, for an array of tables."""
+        arguments = typing.get_args(self.kind)
+        if typing.get_origin(self.kind) is not tuple or not dataclasses.is_dataclass(arguments[0]):
+            return ()
+        return tuple(_of_table(cast(type, arguments[0]), self.path))
+
+
+def names_in(table: Path) -> list[str]:
+    """Return the names of what may stand in `table`, or in each table of that array."""
+    inside = [leaf for each in leaves() for leaf in (each, *each.members)]
+    depth = len(table)
+    return list(
+        dict.fromkeys(leaf.path[depth] for leaf in inside if len(leaf.path) > depth and leaf.path[:depth] == table)
+    )
+
+
+@cache
+def leaves() -> tuple[Leaf, ...]:
+    """Return every setting that is not a table of others, in the order in which they are defined."""
+    return tuple(_of_settings())
+
+
+def path_of(name: str) -> Path:
+    """Return the path of the setting that `name` means: the whole, or only its end where that is clear.
+
+    Raises ValueError saying which names there are.
+    """
+    wanted = tuple(name.split("."))
+    found = [leaf.path for leaf in leaves() if leaf.path[-len(wanted) :] == wanted]
+    exact = [path for path in found if path == wanted]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found:
+        raise ValueError(f"{name!r} may mean {' or '.join('.'.join(path) for path in found)}; write one of these")
+    raise ValueError(f"there is no setting {name!r}; the names are {', '.join(leaf.name for leaf in leaves())}")
+
+
+def _of_settings() -> Iterator[Leaf]:
+    for name, field in Settings.model_fields.items():
+        table = _table(field.annotation)
+        if table is None:
+            yield Leaf((name,), field.annotation, field.default)
+        else:
+            yield from _of_table(table, (name,))
+
+
+def _of_table(table: type, before: Path) -> Iterator[Leaf]:
+    kinds = typing.get_type_hints(table, include_extras=True)
+    for field in dataclasses.fields(table):
+        inner = _table(kinds[field.name])
+        if inner is None:
+            yield Leaf((*before, field.name), kinds[field.name], field.default)
+        else:
+            yield from _of_table(inner, (*before, field.name))
+
+
+def _table(kind: Any) -> type | None:
+    """The class of options that `kind` is, or may be."""
+    choices = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return next((each for each in choices if isinstance(each, type) and dataclasses.is_dataclass(each)), None)
