@@ -157,7 +157,8 @@ def test_every_way_to_start_the_service_starts_it(command: str, tmp_path: Path) 
 
 def test_a_guarded_service_from_this_page(tmp_path: Path) -> None:
     """The file of settings and the commands for keys, as they stand here; then each key does what the page says."""
-    settings, issuers = blocks("toml")
+    settings, limits, issuers = blocks("toml")
+    settings += limits
     (tmp_path / "sluicegate.toml").write_text(settings.replace("0.0.0.0", "127.0.0.1"), "utf-8")  # noqa: S104 - not in tests
     create, second, listing = (command for command in commands() if "sluicegate keys" in command)
     everything, little = (run(here(command), tmp_path).strip() for command in (create, second))

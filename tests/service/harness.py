@@ -30,6 +30,7 @@ from sluicegate.runtime.options import RunOptions
 from sluicegate.server.serve import ServerOptions, serve
 from sluicegate.service.access import Access
 from sluicegate.service.app import Service
+from sluicegate.service.limits import Limits
 from sluicegate.service.options import ServiceOptions
 from sluicegate.tools.builtin import demo
 from sluicegate.tools.registry import Registry
@@ -331,12 +332,13 @@ async def stack(
     ledger: Ledger | None = None,
     access: Access | None = None,
     observers: Sequence[Observer] = (LogLine(),),
+    limits: Limits | None = None,
 ) -> AsyncIterator[Stack]:
     """A service whose provider is `brain`, up and running; at the end nothing of it may be left over."""
     transport = ScriptedTransport(brain, pieces=pieces)
     provider = provider_of(dialect, UpstreamOptions(max_retries=retries), transport, "k", "http://scripted.invalid")
     models = Models({"scripted": ready(provider)}, "scripted", "scripted-demo")
-    service = Service(models, tools, run, options, ledger=ledger, access=access, observers=observers)
+    service = Service(models, tools, run, options, ledger=ledger, access=access, observers=observers, limits=limits)
     app = service.app()
     async with trio.open_nursery() as nursery:
         found = Stack(service, transport, nursery, app)

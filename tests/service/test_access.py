@@ -60,8 +60,8 @@ def test_a_key_is_good_from_its_making_to_its_end(tmp_path: Path) -> None:
     path, clock = tmp_path / "keys.json", Clock()
     forever, until = added(path), added(path, "her", Grants(("a",)), expires=1_010.0)
     ring = KeyRing(path, clock)
-    assert ring.identify(bearing(forever.text)) == Caller("me")
-    assert ring.identify(bearing(until.text)) == Caller("her", Grants(("a",)))
+    assert ring.identify(bearing(forever.text)) == Caller("me", key=forever.key.id)
+    assert ring.identify(bearing(until.text)) == Caller("her", Grants(("a",)), until.key.id)
     clock.now = 1_009.9
     assert not refused(ring, until.text)
     clock.now = 1_010.0

@@ -89,7 +89,8 @@ def status(tokens: Tokens, text: str) -> int:
 
 def test_a_token_names_the_owner_and_the_issuer_what_it_allows(keys: Path) -> None:
     tokens = Tokens([options(keys, models=("a",), detach=False)])
-    assert tokens.identify(bearing(token())) == Caller(f"{ISSUER} user-1", Grants(("a",), None, detach=False))
+    owner, grants = f"{ISSUER} user-1", Grants(("a",), None, detach=False)
+    assert tokens.identify(bearing(token())) == Caller(owner, grants, owner)
     assert tokens.identify(bearing(token(aud=["other", AUDIENCE]))).owner == f"{ISSUER} user-1"
     by_tenant = Tokens([options(keys, owner_claim="tenant")])
     assert by_tenant.identify(bearing(token(tenant="t"))).owner == f"{ISSUER} t"

@@ -1,20 +1,27 @@
 """`sluicegate keys create | list | revoke`: the API keys of the service."""
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ..service.access import Grants
 from ..service.key_file import KeyFile, KeyFileError
 from ..service.keys import Key, make_key
+from ..service.options import Rates
 from ..settings import BadSettings, read
 from .settings import config_of
 
 DAY = 86_400.0
+_RATES: Final = {
+    "requests_per_minute": "runs that start within 60 seconds (default: limits.key of the settings)",
+    "tokens_per_minute": "tokens within 60 seconds",
+    "concurrent_runs": "runs at once",
+}
 _Action: TypeAlias = Callable[[KeyFile, argparse.Namespace], int]
 
 
@@ -29,6 +36,8 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--tools", type=_names, metavar="A,B", help="the tools that it allows (default: all)")
     create.add_argument("--no-detach", action="store_true", help="no runs that go on without a reader")
     create.add_argument("--days", type=_days, metavar="N", help="until it expires (default: never)")
+    for name in _RATES:
+        create.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=_RATES[name])
     create.set_defaults(run=_reporting(_create))
     listing = commands.add_parser("list", help="list the keys, without their secrets")
     listing.set_defaults(run=_reporting(_list))
@@ -42,7 +51,8 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
 
 def _create(file: KeyFile, options: argparse.Namespace) -> int:
     now = time.time()
-    grants = Grants(options.models, options.tools, detach=not options.no_detach)
+    rates = Rates(*(getattr(options, name) for name in _RATES))
+    grants = Grants(options.models, options.tools, not options.no_detach, None if rates == Rates() else rates)
     key, text = make_key(options.owner, now, grants, None if options.days is None else now + options.days * DAY)
     file.add(key)
     print(text)
@@ -93,6 +103,8 @@ def _state(key: Key, now: float) -> str:
 
 def _allows(grants: Grants) -> str:
     words = [f"{name}: {','.join(names) or 'none'}" for name, names in _lists(grants) if names is not None]
+    rates = dataclasses.asdict(grants.rates) if grants.rates is not None else {}
+    words += [f"{name.replace('_', ' ')}: {most}" for name, most in rates.items() if most is not None]
     return "; ".join([*words, *([] if grants.detach else ["no detach"])]) or "all"
 
 
@@ -112,6 +124,13 @@ def _name(text: str) -> str:
     if not text.isprintable() or not text.strip():
         raise argparse.ArgumentTypeError("must have visible characters only")
     return text
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return count
 
 
 def _days(text: str) -> float:

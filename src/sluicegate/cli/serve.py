@@ -22,6 +22,7 @@ from ..server.serve import serve, signalled
 from ..service.access import Access, Everybody
 from ..service.app import Service
 from ..service.key_file import KeyRing
+from ..service.limits import Limits
 from ..settings import BadSettings, Settings
 from ..tools.builtin import demo
 from ..tools.loading import load
@@ -112,7 +113,8 @@ def _ledger(options: SpoolOptions | None) -> Iterator[Ledger]:
 
 async def _serve(settings: Settings, tools: Registry, ledger: Ledger, access: Access) -> None:
     models = from_environment(os.environ, settings.upstream)
-    service = Service(models, tools, settings.run, settings.service, ledger=ledger, access=access)
+    limits = Limits(settings.limits)
+    service = Service(models, tools, settings.run, settings.service, ledger=ledger, access=access, limits=limits)
     _spare_the_collector()
     announcement, drain = _Announcement(models), partial(_drain, service)
     await serve(service.app(), settings.server, drain, task_status=announcement, refuse=service.refuse)

@@ -1,6 +1,4 @@
-"""Who asks, and what they may: the port at which keys, rates and budgets hook in. It is asked per request, never per
-token.
-"""
+"""Who asks, and what they may. It is asked per request, never per token."""
 
 from collections.abc import Iterable
 from typing import Protocol, TypeAlias
@@ -8,35 +6,38 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from ..machine.errors import ErrorCode
+from .options import Rates
 from .problems import Problem
 
 RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]  # names in lower case
 
 
 class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a caller may. `models` and `tools` by name, None for all; `detach`: runs that go on without a reader."""
+    """What a caller may. `models` and `tools` by name, None for all; `detach`: runs that go on without a reader.
+    `rates`: how much of it, None for what everybody may.
+    """
 
     models: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
     detach: bool = True
+    rates: Rates | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks. A run is its `owner`'s: nobody else finds it."""
+    """Who asks. A run is its `owner`'s: nobody else finds it. `key` is what they asked with: a key's id, or the owner
+    again.
+    """
 
     owner: str
     grants: Grants = Grants()
+    key: str = ""
 
 
 class Access(Protocol):
     """Synchronous: whoever has to wait for an answer of somebody else asks them beforehand."""
 
     def identify(self, headers: RawHeaders) -> Caller:
-        """Return who asks. Raises Problem 401."""
-        ...
-
-    def admit(self, caller: Caller) -> None:
-        """Let `caller` start a run. Raises Problem 402 or 429."""
+        """Return who asks. Raises Problem 401, or 503 where that cannot be told now."""
         ...
 
     async def attend(self) -> None:
@@ -51,9 +52,6 @@ class Everybody:
 
     def identify(self, headers: RawHeaders) -> Caller:
         return _EVERYBODY
-
-    def admit(self, caller: Caller) -> None:
-        """Nothing is refused."""
 
     async def attend(self) -> None:
         """There is nothing to do."""

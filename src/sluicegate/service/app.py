@@ -1,7 +1,7 @@
 """The application: routes, and the room in which runs live."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -13,6 +13,7 @@ from ..machine.errors import ErrorCode, RunError
 from ..machine.events import RunFailed
 from ..machine.history import Request
 from ..machine.run import Run
+from ..machine.usage import estimate_prompt_tokens
 from ..providers.models import Models, UnknownModel
 from ..runtime.admission import Gate
 from ..runtime.driver import Driver, OnDisconnect
@@ -26,20 +27,22 @@ from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
 from .access import Access, Caller, Everybody, Grants, RawHeaders, forbidden
 from .body import ChatRequest, decode_chat, history
+from .limits import Limits, Shares
 from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, name_in, place_in, refuse_place
-from .options import ServiceOptions
+from .options import LimitOptions, ServiceOptions
 from .problems import Problem, Refusal, refusal_of, respond_run_error
 from .refusal import Refusing
 from .stream import Answer, Connection, Lease, headers, take_lease
 
 STOPPED = RunError(ErrorCode.CANCELLED, "The run was stopped.")
+MAX_USER = 256  # characters of the name of an end user
 SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down.", retryable=True)
 
 
 class Service:
     """What the routes share. `ids` makes run ids, `ledger` notes what runs cost (default: in memory), `access` says who
-    may do what (default: everybody everything), `observers` hear of runs (default: one line of log for each). `runs` is
-    there while the application is up.
+    may do what (default: everybody everything), `limits` how much of it (default: any), `observers` hear of runs
+    (default: one line of log for each). `runs` is there while the application is up.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Service:
         ledger: Ledger | None = None,
         access: Access | None = None,
         observers: Sequence[Observer] = (LogLine(),),
+        limits: Limits | None = None,
     ) -> None:
         self.models = models
         self.tools = tools
@@ -60,7 +64,8 @@ class Service:
         self.ids = ids
         self.ledger = ledger
         self.access: Access = access or Everybody()
-        self.observers = observers
+        self.limits = limits or Limits(LimitOptions())
+        self.observers = (*observers, self.limits)
         self.runs: Runs
         self._stopping: RunError | None = None  # and how new runs are refused then
 
@@ -127,11 +132,13 @@ class Service:
         if (refusal := self._refusal()) is not None:
             return refusal
         asked = decode_chat(body)
-        self.access.admit(caller)
         driver = self._driver(asked, caller)
+        left = self._admit(driver, asked, caller)
         lease = take_lease(driver)
         self.runs.start(driver, key)
-        return self._answer(driver, lease)
+        answer = self._answer(driver, lease)
+        answer.headers.update(left)
+        return answer
 
     async def events(self, run_id: str) -> Response:
         """`GET /runs/{id}/events`: read a run's log from the start, or from behind `Last-Event-ID`."""
@@ -183,6 +190,14 @@ class Service:
             return False  # who may not ask gets no room either
         return self.runs.named(owner, name) is not None
 
+    def _admit(self, driver: Driver, asked: ChatRequest, caller: Caller) -> Mapping[str, str]:
+        user_header = self.limits.options.user_header
+        user = request.headers.get(user_header, "") if user_header else ""
+        if len(user) > MAX_USER:
+            raise Problem(400, f"{user_header}: must be at most {MAX_USER} characters.", field=user_header)
+        shares = Shares(caller, asked.model or self.models.default_model, user)
+        return self.limits.admit(driver.run.run_id, shares, lambda: estimate_prompt_tokens(driver.run.messages))
+
     async def _body(self) -> bytes:
         try:
             with trio.move_on_after(self.options.body_seconds):
@@ -222,7 +237,7 @@ class Service:
         # Who has frames has a response already: what went wrong since then is told by the frames behind them.
         return Answer(driver, lease) if after else self._answer(driver, lease)
 
-    def _answer(self, driver: Driver, lease: Lease) -> Response:
+    def _answer(self, driver: Driver, lease: Lease) -> Answer:
         return Answer(
             driver, lease, self.options.hold_seconds, on_refusal=lambda refused: self.runs.unname(refused.run.run_id)
         )

@@ -20,9 +20,6 @@ class Guard:
         access: Access = self._tokens if id_of(bearer(headers)) is None else self._keys
         return access.identify(headers)
 
-    def admit(self, caller: Caller) -> None:
-        """Every caller may start runs."""
-
     async def attend(self) -> None:
         """Keep both current until cancelled. Never raises but Cancelled."""
         async with trio.open_nursery() as nursery:

@@ -1,10 +1,41 @@
 """The frozen options of this room."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from ..machine.quantities import DOCUMENTED, Bytes, Seconds, SomeSeconds
+from ..machine.quantities import DOCUMENTED, Bytes, Count, Seconds, SomeSeconds
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How much is allowed; without a number, any."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
+    requests_per_minute: Count | None = None
+    """Runs that start within any 60 seconds."""
+    tokens_per_minute: Count | None = None
+    """Tokens, of prompts and replies, within any 60 seconds; a run that is under way counts with its prompt."""
+    concurrent_runs: Count | None = None
+    """Runs at once."""
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """What is allowed for each key (or owner of tokens), for each model and for each end user."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
+    key: Rates = field(default_factory=Rates)
+    """For each key that has no rates of its own, and for each owner of tokens."""
+    model: Rates = field(default_factory=Rates)
+    """For each model, all callers together."""
+    user: Rates = field(default_factory=Rates)
+    """For each end user, where the caller names one."""
+    user_header: str = ""
+    """The header in which a caller's backend names the end user; without it, there are none."""
+
 
 Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 

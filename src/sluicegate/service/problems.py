@@ -57,11 +57,13 @@ class Problem(Exception):
         field: str = "",
         code: ErrorCode = ErrorCode.INVALID_REQUEST,
         headers: Mapping[str, str] | None = None,
+        retry_after_ms: int | None = None,
     ):
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
-        self.info = ProblemInfo(code, message[:MAX_MESSAGE], field[:MAX_MESSAGE])
+        retryable = retry_after_ms is not None
+        self.info = ProblemInfo(code, message[:MAX_MESSAGE], field[:MAX_MESSAGE], retryable, retry_after_ms)
 
     def respond(self) -> Response:
         """Return the HTTP response of this problem."""

@@ -39,9 +39,6 @@ class Tokens:
             raise unauthorized()
         return issuer.verified(token)
 
-    def admit(self, caller: Caller) -> None:
-        """Every caller may start runs."""
-
     async def attend(self) -> None:
         """Keep the issuers' keys current until cancelled. Never raises but Cancelled."""
         async with trio.open_nursery() as nursery:
@@ -73,7 +70,8 @@ class _Issuer:
             )
         except (jwt.InvalidTokenError, OverflowError, ValueError):  # the latter two: of numbers no clock can show
             raise unauthorized() from None
-        return Caller(self._owner(claims), self._grants)
+        owner = self._owner(claims)
+        return Caller(owner, self._grants, owner)
 
     def _owner(self, claims: dict[str, Any]) -> str:
         subject = claims.get(self._options.owner_claim)

@@ -6,7 +6,7 @@ from ..providers.sdk import UpstreamOptions
 from ..runtime.options import RunOptions
 from ..runtime.spool import SpoolOptions
 from ..server.options import ServerOptions
-from ..service.options import AccessOptions, ServiceOptions
+from ..service.options import AccessOptions, LimitOptions, ServiceOptions
 
 PREFIX = "SLUICEGATE_"
 NESTED = "__"
@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """How requests are taken."""
     access: AccessOptions = AccessOptions()
     """Who may use the service."""
+    limits: LimitOptions = LimitOptions()
+    """How much each of them may use."""
     run: RunOptions = RunOptions()
     """How runs are driven, and their limits."""
     upstream: UpstreamOptions = UpstreamOptions()

@@ -81,7 +81,12 @@ def _of_table(table: type, before: Path) -> Iterator[Leaf]:
             yield from _of_table(inner, (*before, field.name))
 
 
+def is_union(kind: Any) -> bool:
+    """Whether `kind` is a choice of types, however written."""
+    return isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+
+
 def _table(kind: Any) -> type | None:
     """The class of options that `kind` is, or may be."""
-    choices = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    choices = typing.get_args(kind) if is_union(kind) else (kind,)
     return next((each for each in choices if isinstance(each, type) and dataclasses.is_dataclass(each)), None)

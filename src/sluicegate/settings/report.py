@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import types
 import typing
 from enum import Enum
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from .model import NESTED, PREFIX, Settings
-from .names import Leaf, leaves
+from .names import Leaf, is_union, leaves
 
 _LONG = 10_000  # from here on, digits in groups are easier to read
 
@@ -103,7 +102,7 @@ def _kind(kind: Any) -> str:
         return "tables" if dataclasses.is_dataclass(arguments[0]) else f"list of {_kind(arguments[0])}s"
     if origin is typing.Literal:
         return " or ".join(f"`{each}`" for each in arguments)
-    if isinstance(kind, types.UnionType):
+    if is_union(kind):
         return " or ".join(_kind(each) for each in arguments if each is not type(None))
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " or ".join(f"`{each.value}`" for each in kind)
