@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -136,7 +135,7 @@ def test_the_two_commands_of_a_fresh_machine() -> None:
 
 
 def test_every_command_is_one_that_these_tests_run() -> None:
-    programs = [f"sluicegate {name}" for name in ("serve", "chat", "replay", "check", "keys")]
+    programs = [f"sluicegate {name}" for name in ("serve", "chat", "replay", "check", "keys", "deploy")]
     known = [*programs, "curl -N", "printf ", ".venv/bin/pytest"]
     for command in commands():
         assert any(each in command for each in known), command
@@ -157,8 +156,8 @@ def test_every_way_to_start_the_service_starts_it(command: str, tmp_path: Path) 
 
 def test_a_guarded_service_from_this_page(tmp_path: Path) -> None:
     """The file of settings and the commands for keys, as they stand here; then each key does what the page says."""
-    settings, limits, issuers = blocks("toml")
-    settings += limits
+    settings, limits, origins, issuers = blocks("toml")
+    settings += limits + origins
     (tmp_path / "sluicegate.toml").write_text(settings.replace("0.0.0.0", "127.0.0.1"), "utf-8")  # noqa: S104 - not in tests
     create, second, listing = (command for command in commands() if "sluicegate keys" in command)
     everything, little = (run(here(command), tmp_path).strip() for command in (create, second))
@@ -166,6 +165,9 @@ def test_a_guarded_service_from_this_page(tmp_path: Path) -> None:
     assert ("frontend" in listed, "models: scripted-demo; tools: none; no detach" in listed) == (True, True)
     [check] = [command for command in commands() if "sluicegate check" in command]
     assert "stall_seconds = 60  # default 120" in run(here(check), tmp_path)
+    site, unit = (run(here(command), tmp_path) for command in commands() if "sluicegate deploy" in command)
+    assert "proxy_buffering off;" in site
+    assert f"serve --config {tmp_path}/sluicegate.toml" in unit
     with serving(".venv/bin/sluicegate serve --config sluicegate.toml", tmp_path) as server:
         body = '{"messages": [{"role": "user", "content": "Hi"}], "on_disconnect": "detach"}'
         for key, status in (("", "401"), (everything, "200"), (little, "403")):
@@ -294,17 +296,3 @@ def test_every_link_leads_somewhere() -> None:
     assert links
     for link in links:
         assert link.startswith("https://") or (ROOT / link).exists(), link
-
-
-def test_the_nginx_configuration(tmp_path: Path) -> None:
-    [block] = blocks("nginx")
-    directives = dict(re.findall(r"^ +(\w+) (.*);$", block, re.MULTILINE))
-    assert directives["proxy_buffering"] == directives["proxy_cache"] == directives["gzip"] == "off"
-    assert directives["proxy_http_version"] == "1.1"
-    assert directives["proxy_pass"] == URL
-    assert int(directives["proxy_read_timeout"].removesuffix("s")) > 2 * RunOptions().heartbeat_seconds
-    assert block.count("{") == block.count("}") == 1
-    if nginx := shutil.which("nginx"):
-        config = f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\nserver {{\nlisten 127.0.0.1:8099;\n{block}}}\n}}\n"
-        (tmp_path / "nginx.conf").write_text(config, encoding="utf-8")
-        run(f"{shlex.quote(nginx)} -t -p {tmp_path} -c {tmp_path}/nginx.conf -e {tmp_path}/error.log", tmp_path)

@@ -497,6 +497,8 @@ def test_what_ended_and_was_forgotten_is_freed_without_the_collector(socket: boo
                 assert driver is not None
                 gone.append(weakref.ref(driver))
                 del driver
+            await up.service.runs.wait_none()  # the last one has driven the one before it out
+            await trio.testing.wait_all_tasks_blocked(0.01)
             assert [ref() is None for ref in gone] == [True] * 4 + [False]
 
     gc.disable()

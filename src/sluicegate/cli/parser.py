@@ -8,6 +8,7 @@ from ..providers.dialects import DIALECTS
 from ..wire.upstream.profiles import PROFILES
 from .chat import run_chat
 from .check import run_check
+from .deploy import add_deploy
 from .keys import add_keys
 from .replay import run_replay
 from .serve import run_serve
@@ -39,6 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_settings(check)
     check.set_defaults(run=run_check)
 
+    add_deploy(commands.add_parser("deploy", help="print configuration for nginx or systemd, fit for the settings"))
     add_keys(commands.add_parser("keys", help="make, list and revoke API keys"))
 
     chat = commands.add_parser("chat", help="talk to a running service from the terminal")

@@ -27,10 +27,11 @@ from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
 from .access import Access, Caller, Everybody, Grants, RawHeaders, forbidden
 from .body import ChatRequest, decode_chat, history
+from .cors import Cors
 from .limits import Limits, Shares
 from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, name_in, place_in, refuse_place
 from .options import LimitOptions, ServiceOptions
-from .problems import Problem, Refusal, refusal_of, respond_run_error
+from .problems import SAFE, Problem, Refusal, refusal_of, respond_run_error
 from .refusal import Refusing
 from .stream import Answer, Connection, Lease, headers, take_lease
 
@@ -67,6 +68,7 @@ class Service:
         self.limits = limits or Limits(LimitOptions())
         self.observers = (*observers, self.limits)
         self.runs: Runs
+        self._cors = Cors(self.options.cors_origins)
         self._stopping: RunError | None = None  # and how new runs are refused then
 
     def app(self) -> QuartTrio:
@@ -85,6 +87,8 @@ class Service:
         app.add_url_rule("/runs/<run_id>", "stop", self.stop, methods=["DELETE"])
         app.add_url_rule("/healthz", "healthz", self.healthz, methods=["GET"])
         app.add_url_rule("/readyz", "readyz", self.readyz, methods=["GET"])
+        if self.options.cors_origins:
+            app.after_request(self._for_pages)
         app.register_error_handler(Problem, _respond_problem)
         app.register_error_handler(HTTPException, _respond_http)
         app.register_error_handler(500, _respond_internal)
@@ -101,7 +105,10 @@ class Service:
         if name is not None and self._is_known(headers, name):
             return None
         error = self.runs.refusal()
-        return None if error is None else refusal_of(error)
+        if error is None:
+            return None
+        origin = next((value for name, value in headers if name == b"origin"), b"")
+        return refusal_of(error, self._cors.headers(origin.decode("latin-1")))
 
     def stop_runs(self, error: RunError = SHUTTING_DOWN) -> None:
         """End every live run with `error`; their readers still get the terminal event. No new run is taken then."""
@@ -145,7 +152,7 @@ class Service:
         driver = self._find(run_id)
         after = place_in(driver)
         if is_past_the_end(driver, after):
-            return Response(b"", status=204)
+            return Response(b"", 204, SAFE)
         if request.method == "HEAD":
             return Response(b"", headers=headers(driver))
         return Answer(driver, take_lease(driver, after))
@@ -153,20 +160,25 @@ class Service:
     async def stop(self, run_id: str) -> Response:
         """`DELETE /runs/{id}`: end a run, whoever reads it. 204 also if it has ended."""
         self._find(run_id).cancel(STOPPED)
-        return Response(b"", status=204)
+        return Response(b"", 204, SAFE)
 
     async def healthz(self) -> Response:
         """`GET /healthz`: the process is up."""
-        return Response(b'{"status":"ok"}', content_type="application/json")
+        return Response(b'{"status":"ok"}', 200, SAFE, content_type="application/json")
 
     async def readyz(self) -> Response:
         """`GET /readyz`: new runs are taken; 503 while the server stops. 200 also while some are refused: sent away for
         that, all of the load would go and come back in turns.
         """
         if self._stopping is not None:
-            return Response(b'{"status":"draining"}', status=503, content_type="application/json")
+            return Response(b'{"status":"draining"}', 503, SAFE, content_type="application/json")
         status = b"ok" if self.runs.admission.gate is Gate.OPEN else b"shedding"
-        return Response(b'{"status":"%b"}' % status, content_type="application/json")
+        return Response(b'{"status":"%b"}' % status, 200, SAFE, content_type="application/json")
+
+    async def _for_pages(self, response: Response) -> Response:
+        preflight = request.method == "OPTIONS"
+        response.headers.update(self._cors.headers(request.headers.get("Origin", ""), preflight=preflight))
+        return response
 
     def _open(self, app: QuartTrio) -> Callable[[], Awaitable[None]]:
         async def open_runs() -> None:
@@ -232,7 +244,7 @@ class Service:
     async def _go_on(self, driver: Driver) -> Response:
         after = place_in(driver)
         if is_past_the_end(driver, after):
-            return Response(b"", status=204)
+            return Response(b"", 204, SAFE)
         lease = take_lease(driver, after)
         # Who has frames has a response already: what went wrong since then is told by the frames behind them.
         return Answer(driver, lease) if after else self._answer(driver, lease)

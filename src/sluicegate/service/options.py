@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from ..machine.quantities import DOCUMENTED, Bytes, Count, Seconds, SomeSeconds
+from .cors import checked_origin
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,9 @@ class ServiceOptions:
     """Whether a run may go on for a while without a reader, where its request asks for that."""
     drain_seconds: Seconds = 20.0
     """How long live runs may go on when the server is told to stop."""
+    cors_origins: tuple[str, ...] = ()
+    """The origins whose pages may use the service from a browser, such as `https://app.example.com`; no patterns."""
+
+    def __post_init__(self) -> None:
+        for origin in self.cors_origins:
+            checked_origin("cors_origins", origin)

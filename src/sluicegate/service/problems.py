@@ -25,6 +25,8 @@ STATUS = {
 }
 
 
+# What is said to browsers with every answer: to take it for what it is called, and not to keep it.
+SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 MAX_MESSAGE = 500  # characters; a message may quote what the client sent
 
 
@@ -86,12 +88,13 @@ def respond_run_error(error: RunError) -> Response | None:
     return _response(status, _info(error))
 
 
-def refusal_of(error: RunError) -> Refusal:
+def refusal_of(error: RunError, more_headers: Mapping[str, str] | None = None) -> Refusal:
     """Return the same as `respond_run_error` gives, as plain bytes: for those who answer without Quart. Not for
     CONTENT_FILTER.
     """
     body = msgspec.json.encode({"error": _info(error)})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers += [(name.lower().encode(), value.encode()) for name, value in {**SAFE, **(more_headers or {})}.items()]
     if error.retry_after_ms is not None:
         headers.append((b"retry-after", _seconds(error.retry_after_ms).encode()))
     return Refusal(STATUS[error.code], headers, body)
@@ -106,7 +109,7 @@ def _seconds(milliseconds: int) -> str:
 
 
 def _response(status: int, info: ProblemInfo) -> Response:
-    response = Response(msgspec.json.encode({"error": info}), status=status, content_type="application/json")
+    response = Response(msgspec.json.encode({"error": info}), status, SAFE, content_type="application/json")
     if info.retry_after_ms is not None:
         response.headers["Retry-After"] = _seconds(info.retry_after_ms)
     return response

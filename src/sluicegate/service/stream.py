@@ -21,6 +21,7 @@ HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
 }
 SINK = "sluicegate.sink"  # the server's key in the ASGI state
 _LEASE = "sluicegate.lease"
