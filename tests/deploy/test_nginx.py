@@ -130,4 +130,7 @@ async def test_every_answer_passes_as_it_is(tmp_path: Path) -> None:
         assert again.body == answer.body
         refused = await (await up.open("POST", "/chat", b"{}", JSON)).answer()
         assert (refused.status, refused.error["code"]) == (400, "INVALID_REQUEST")
-        assert (await up.delete("none")).status == 404
+        for _ in range(20):  # and each of them leaves connections behind that can be used
+            assert (await (await up.open("POST", "/chat", b" " * 1_000_001, JSON)).answer()).status == 413
+            assert (await (await up.open("POST", "/chat", b" " * 1_000_000, JSON)).answer()).status == 400
+            assert (await up.delete("none")).status == 404

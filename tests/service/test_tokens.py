@@ -199,6 +199,14 @@ def test_keys_and_tokens_together(keys: Path, tmp_path: Path) -> None:
         assert caught.value.status == 401
 
 
+@pytest.mark.parametrize("jwks", ["http://issuer.test/jwks", "https://", "ftp://a/b", "http://127.0.0.1.evil.test/"])
+def test_keys_are_not_fetched_in_clear_over_the_network(jwks: str) -> None:
+    with pytest.raises(ValueError, match=r"jwks: must be a path, or a URL https://HOST"):
+        IssuerOptions(ISSUER, AUDIENCE, jwks)
+    for good in ("keys.json", "https://issuer.test/jwks", "http://127.0.0.1:1/jwks", "http://[::1]:1/jwks"):
+        assert IssuerOptions(ISSUER, AUDIENCE, good).jwks == good
+
+
 SECOND_SET = key_set(jwk(OTHER, "RS256", "k2"))
 
 

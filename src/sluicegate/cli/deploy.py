@@ -27,6 +27,7 @@ upstream sluicegate {{
 server {{
     listen 80;
     server_name _;
+    # As much as the service takes: one that is refused half-way breaks off, and the client would see a 502.
     client_max_body_size {body};
 
     location / {{
@@ -101,7 +102,7 @@ def nginx(settings: Settings, _config: Path | None) -> str:
         scheme="http" if server.certfile is None else "https",
         address=f"{_bracketed(server.host)}:{server.port}",
         idle=max(1, math.floor(min(60.0, server.keep_alive_seconds / 2))),
-        body=_megabytes(settings.service.max_body_bytes),
+        body=max(1, settings.service.max_body_bytes),
         silence=silence,
         read=_seconds(silence * SILENCES),
         send=_seconds(max(60.0, server.write_seconds)),
@@ -146,8 +147,3 @@ def _bracketed(host: str) -> str:
 def _seconds(seconds: float) -> int:
     """Whole seconds; nginx and systemd know no infinity that both would take, so a day stands for it."""
     return math.ceil(min(seconds, 86_400.0))
-
-
-def _megabytes(size: int) -> str:
-    """A little more than the service takes, so that the refusal is its own, in JSON."""
-    return f"{size // 2**20 + 1}m"

@@ -68,7 +68,7 @@ class KeySet:
                 try:
                     with trio.fail_after(FETCH_SECONDS):
                         self._keys = self._read(await _fetched(http, self._place))
-                except (httpx2.HTTPError, trio.TooSlowError, BadKeySet) as error:
+                except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, trio.TooSlowError, BadKeySet) as error:
                     reason = (str(error) or type(error).__name__).splitlines()[0]
                     log.warning("no new keys from %s: %s", self._place, reason)
                 await trio.sleep(min(SOONEST, self._refresh))

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from ..machine.quantities import DOCUMENTED, Bytes, Count, Seconds, SomeSeconds
 from .cors import checked_origin
@@ -29,7 +30,7 @@ class LimitOptions:
     __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
 
     key: Rates = field(default_factory=Rates)
-    """For each key that has no rates of its own, and for each owner of tokens."""
+    """For each key that has no rates of its own, and for each owner of tokens; without keys, for all together."""
     model: Rates = field(default_factory=Rates)
     """For each model, all callers together."""
     user: Rates = field(default_factory=Rates)
@@ -38,6 +39,7 @@ class LimitOptions:
     """The header in which a caller's backend names the end user; without it, there are none."""
 
 
+_HERE: Final = {("http", "127.0.0.1"), ("http", "::1"), ("http", "localhost")}  # scheme and host
 Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
@@ -67,6 +69,16 @@ class IssuerOptions:
     """The tools that its tokens allow; without it, all."""
     detach: bool = True
     """Whether its tokens allow runs that go on without a reader."""
+
+    def __post_init__(self) -> None:
+        scheme, separator, _ = self.jwks.partition("://")
+        if not separator:
+            return
+        host = urlsplit(self.jwks).hostname
+        if not host or (scheme != "https" and (scheme, host) not in _HERE):
+            raise ValueError(
+                f"jwks: must be a path, or a URL https://HOST/... (http:// on this machine only), not {self.jwks!r}"
+            )
 
 
 @dataclass(frozen=True)
