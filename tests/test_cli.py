@@ -586,7 +586,7 @@ async def test_ctrl_c_while_the_connection_is_lost_stops_the_run_and_keeps_the_c
     back = False
 
     def cuts() -> Iterator[Lost | None]:
-        yield Lost(400)
+        yield Lost(433)  # behind the first words
         while True:
             yield None if back else Lost(0)
 

@@ -108,6 +108,7 @@ def test_headers_are_exactly_these(socket: bool) -> None:
                 ("content-type", "text/event-stream"),
                 ("run-id", answer.frames[0]["run"]["id"]),
                 ("x-accel-buffering", "no"),
+                ("x-content-type-options", "nosniff"),
             ]
 
     over(socket, main)

@@ -144,7 +144,8 @@ class Service:
         lease = take_lease(driver)
         self.runs.start(driver, key)
         answer = self._answer(driver, lease)
-        answer.headers.update(left)
+        if left:
+            answer.headers.update(left)
         return answer
 
     async def events(self, run_id: str) -> Response:
