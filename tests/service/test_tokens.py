@@ -97,6 +97,7 @@ def test_a_token_names_the_owner_and_the_issuer_what_it_allows(keys: Path) -> No
     assert status(by_tenant, token()) == 401
 
 
+NESTED = base64.urlsafe_b64encode(b"[" * 9_000).decode()
 HS = {"alg": "HS256", "typ": "JWT", "kid": "k1"}
 FORGED: dict[str, Callable[[], str]] = {
     "no algorithm": lambda: unsigned({"alg": "none", "kid": "k1"}, claims()),
@@ -138,6 +139,8 @@ FORGED: dict[str, Callable[[], str]] = {
     "no signature": lambda: ".".join([*token().split(".")[:2], ""]),
     "half": lambda: token()[:-20],
     "five parts": lambda: token() + ".a.b",
+    "a payload nested without end": lambda: f"{token().partition('.')[0]}.{NESTED}.e30",
+    "a header nested without end": lambda: f"{NESTED}.e30.e30",
     "no JSON": lambda: "e30.e30.e30",
 }
 

@@ -74,17 +74,12 @@ def config_of(options: argparse.Namespace) -> Path | None:
     return options.config or (Path(named) if named else None)
 
 
-def parse_setting(text: str) -> Setting:
-    """Return the setting that `text`, NAME=VALUE, names. Raises ValueError saying which names there are."""
+def _setting(text: str) -> Setting:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"{text!r}: must be NAME=VALUE")
-    return Setting(names.path_of(name), value)
-
-
-def _setting(text: str) -> Setting:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be NAME=VALUE")
     try:
-        return parse_setting(text)
+        return Setting(names.path_of(name), value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
