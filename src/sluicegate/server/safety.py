@@ -7,6 +7,8 @@ H2  An exception in one connection ends the worker.
 H5  The timer of an idle connection is armed by the task of the application, which may be cancelled just then: the
     connection never times out, and holds up a shutdown.
 H6  A pipelined request behind a running response stops the reading: the client's leave is not seen.
+H7  A request with a length and chunks is taken by its chunks, and its connection goes on: what a proxy in front passed
+    on as a part of its body is run as a request of its own (RFC 9112, section 6.3).
 
 Beside these: the head of a first request has no deadline, connections have no cap, TLS is closed without
 close_notify, and a connection that the application's task closes stays open when that task is cancelled.
@@ -38,6 +40,7 @@ from .safety_h2 import SHIELD_SECONDS, SafeH2Protocol, SafeStreamBuffer
 from .writer import GONE, Transport, Writer
 
 HYPERCORN: Final = "0.18.0"  # the release that the overrides are made for
+_LENGTHS: Final = {b"content-length", b"transfer-encoding"}
 
 
 class UnknownHypercorn(SluicegateError):
@@ -240,6 +243,10 @@ class _Parked(Exception):
     """A request waits behind a running response."""
 
 
+class _TwoLengths(Exception):
+    """A request has a length and chunks (H7)."""
+
+
 class _Pipeline(EventWrapper):
     """Stands in for the event on which a pipelined request waits (H6)."""
 
@@ -285,9 +292,17 @@ class SafeH11Protocol(H11Protocol):
             await super()._handle_events()
         except _Parked:
             return
+        except _TwoLengths:
+            await self._send_error_response(400)
+            await self.send(Closed())
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """H2: no upgrade to HTTP/2 from within HTTP/1.1 (it is obsolete); its settings, unchecked, end the worker."""
+        """H2: no upgrade to HTTP/2 from within HTTP/1.1 (it is obsolete); its settings, unchecked, end the worker.
+
+        H7: no two lengths.
+        """
+        if {name for name, _ in event.headers} >= _LENGTHS:
+            raise _TwoLengths
         if event.method == b"PRI":
             await super()._check_protocol(event)
 
