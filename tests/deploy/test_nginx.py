@@ -14,10 +14,11 @@ import trio
 from sluicegate.cli.deploy import nginx
 from sluicegate.providers.script import Pause, Reply, Say, Stall
 from sluicegate.runtime.options import RunOptions
-from sluicegate.service.options import ServiceOptions
+from sluicegate.service.limits import Limits
+from sluicegate.service.options import LimitOptions, Rates, ServiceOptions
 from sluicegate.settings import read
 
-from ..service.harness import JSON, Stack, read_frames, stack, text_of
+from ..service.harness import JSON, SocketExchange, Stack, read_frames, stack, text_of
 
 pytestmark = pytest.mark.sockets
 
@@ -71,11 +72,16 @@ def running(site: str, folder: Path) -> Iterator[int]:
 
 @asynccontextmanager
 async def behind_nginx(
-    script: Reply, folder: Path, run: RunOptions | None = None, told: RunOptions | None = None
+    script: Reply,
+    folder: Path,
+    run: RunOptions | None = None,
+    told: RunOptions | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Stack]:
     """A service with `script`, reached by way of nginx, which is configured for the options `told`."""
-    options, run = ServiceOptions(hold_seconds=0.1, max_body_bytes=1_000_000), run or RunOptions()
-    async with stack(lambda _: script, socket=True, run=run, options=options) as up:
+    options = ServiceOptions(hold_seconds=0.1, max_body_bytes=1_000_000, trusted_proxies=("127.0.0.1",))
+    run = run or RunOptions()
+    async with stack(lambda _: script, socket=True, run=run, options=options, limits=limits) as up:
         host, _, port = up.url.removeprefix("http://").rpartition(":")
         arguments = {"host": host, "port": port}
         settings = read(None, {"server": arguments}).model_copy(update={"service": options, "run": told or run})
@@ -134,3 +140,18 @@ async def test_every_answer_passes_as_it_is(tmp_path: Path) -> None:
             assert (await (await up.open("POST", "/chat", b" " * 1_000_001, JSON)).answer()).status == 413
             assert (await (await up.open("POST", "/chat", b" " * 1_000_000, JSON)).answer()).status == 400
             assert (await up.delete("none")).status == 404
+
+
+async def test_each_client_is_counted_by_its_own_address_whatever_it_writes(tmp_path: Path) -> None:
+    """Three of them, on addresses of the loopback network; nginx asks from a fourth, which is trusted."""
+    made_up = [{}, *({"X-Forwarded-For": f"198.51.100.{number}"} for number in range(20)), {"X-Forwarded-For": "junk,"}]
+    limits = Limits(LimitOptions(address=Rates(requests_per_minute=3)))
+    async with behind_nginx([Say("Hello.")], tmp_path, limits=limits) as up:
+        host, _, port = up.url.removeprefix("http://").rpartition(":")
+        for client in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+            statuses = []
+            for more in made_up:
+                exchange = SocketExchange(await trio.open_tcp_stream(host, int(port), local_address=client))
+                await exchange.ask("POST", "/chat", {**JSON, **more}, BODY)
+                statuses.append((await exchange.answer()).status)
+            assert statuses == [200] * 3 + [429] * 19

@@ -58,11 +58,12 @@ class Asked(NamedTuple):
     user: str
     tokens: int
     end: int | None
+    address: str
 
 
 ASKED = st.builds(
     Asked, st.integers(0, 25), st.sampled_from("ab"), st.sampled_from("mn"), st.sampled_from(["", "u", "v"]),
-    st.integers(0, 9), st.none() | st.integers(0, 5),
+    st.integers(0, 9), st.none() | st.integers(0, 5), st.sampled_from(["", "1.2.3.4"]),
 )  # fmt: skip
 RATES = st.builds(
     Rates, *[st.none() | st.integers(1, 4), st.none() | st.integers(1, 20), st.none() | st.integers(1, 3)]
@@ -70,7 +71,7 @@ RATES = st.builds(
 
 
 class Oracle:
-    """Counts everything anew from all that happened, for one rate of one key, model or user at a time."""
+    """Counts everything anew from all that happened, for one rate of one key, model, user or address at a time."""
 
     def __init__(self, options: LimitOptions) -> None:
         self.options = options
@@ -85,6 +86,7 @@ class Oracle:
         scopes: list[tuple[Rates, Callable[[Asked], object]]] = [
             (self.options.key, lambda each: each.key),
             (self.options.model, lambda each: each.model),
+            (self.options.address, lambda each: each.address),
         ]
         if asked.user:
             scopes.append((self.options.user, lambda each: (each.key, each.user)))
@@ -113,12 +115,12 @@ def over_with(run_id: str, tokens: int) -> Mock:
     return driver
 
 
-@given(RATES, RATES, RATES, st.lists(ASKED, max_size=40))
+@given(RATES, RATES, RATES, RATES, st.lists(ASKED, max_size=40))
 def test_a_run_is_let_in_if_and_only_if_it_is_within_all_limits(
-    key: Rates, model: Rates, user: Rates, asked: list[Asked]
+    key: Rates, model: Rates, user: Rates, address: Rates, asked: list[Asked]
 ) -> None:
     now = 0
-    options = LimitOptions(key, model, user)
+    options = LimitOptions(key, model, user, address=address)
     limits, oracle = Limits(options, lambda: float(now)), Oracle(options)
     for number, each in enumerate(asked):
         now += each.wait
@@ -128,7 +130,7 @@ def test_a_run_is_let_in_if_and_only_if_it_is_within_all_limits(
                 oracle.spent.append((now, ended, each.tokens + 1))
                 limits.ended(over_with(run_id, each.tokens))
             continue
-        shares = Shares(Caller(each.key, key=each.key), each.model, each.user)
+        shares = Shares(Caller(each.key, key=each.key), each.model, each.user, each.address)
         allowed = oracle.allows(now, each)
         if allowed:
             limits.admit(str(number), shares, partial(int, each.tokens))

@@ -35,6 +35,8 @@ server {{
         proxy_http_version 1.1;
         proxy_set_header Connection "";
         proxy_set_header Host $host;
+        # Whose request it is; believed where service.trusted_proxies has the address that nginx asks from.
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         # Every token at once, none held back until a buffer is full.
         proxy_buffering off;
         proxy_cache off;

@@ -26,6 +26,7 @@ from ..tools.function import Tool
 from ..tools.registry import Registry
 from ..wire.downstream.native import NativeEncoder
 from .access import Access, Caller, Everybody, Grants, RawHeaders, forbidden
+from .addresses import Address, client_address, networks_of, share_of
 from .body import ChatRequest, decode_chat, history
 from .cors import Cors
 from .limits import Limits, Shares
@@ -69,6 +70,7 @@ class Service:
         self.observers = (*observers, self.limits)
         self.runs: Runs
         self._cors = Cors(self.options.cors_origins)
+        self._proxies = networks_of("trusted_proxies", self.options.trusted_proxies)
         self._stopping: RunError | None = None  # and how new runs are refused then
 
     def app(self) -> QuartTrio:
@@ -196,6 +198,9 @@ class Service:
     def _caller(self) -> Caller:
         return self.access.identify(request.scope["headers"])
 
+    def _client_address(self) -> Address | None:
+        return client_address(request.scope["client"], request.scope["headers"], self._proxies)
+
     def _is_known(self, headers: RawHeaders, name: str) -> bool:
         try:
             owner = self.access.identify(headers).owner
@@ -208,7 +213,7 @@ class Service:
         user = request.headers.get(user_header, "") if user_header else ""
         if len(user) > MAX_USER:
             raise Problem(400, f"{user_header}: must be at most {MAX_USER} characters.", field=user_header)
-        shares = Shares(caller, asked.model or self.models.default_model, user)
+        shares = Shares(caller, asked.model or self.models.default_model, user, share_of(self._client_address()))
         return self.limits.admit(driver.run.run_id, shares, lambda: estimate_prompt_tokens(driver.run.messages))
 
     async def _body(self) -> bytes:

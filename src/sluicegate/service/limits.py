@@ -1,4 +1,4 @@
-"""Rates and numbers of runs, for each key, model and end user: asked before a run starts, told of its end.
+"""Rates and numbers of runs, for each key, model, end user and address: asked before a run starts, told of its end.
 
 All of a request's limits are looked at before any of them counts it, in one tick: what is refused counts nowhere, and
 requests and runs at once are exact, however many come together. Tokens are known when a run ends; until then its
@@ -23,11 +23,14 @@ _NOTHING: Final = Rates()
 
 
 class Shares(NamedTuple):
-    """Whom a run is counted for. `user` as the caller's backend names them, "" for nobody."""
+    """Whom a run is counted for. `user` as the caller's backend names them, "" for nobody; `address` is the
+    client's, as `share_of` tells it.
+    """
 
     caller: Caller
     model: str
     user: str = ""
+    address: str = ""
 
 
 class Limits:
@@ -39,7 +42,7 @@ class Limits:
         self._meters: dict[tuple[str, str], _Meter] = {}
         self._runs: dict[str, list[tuple[_Meter, int]]] = {}
         self._swept = -math.inf
-        self._is_open = (options.key, options.model, options.user) == (_NOTHING,) * 3
+        self._is_open = (options.key, options.model, options.user, options.address) == (_NOTHING,) * 4
 
     def admit(self, run_id: str, shares: Shares, prompt_tokens: Callable[[], int]) -> dict[str, str]:
         """Count a run that starts now; returns the headers that tell what is left. `prompt_tokens` is asked only where
@@ -57,6 +60,7 @@ class Limits:
             if (refusal := meter.refusal(now, tokens)) is not None:
                 raise _refused(refusal, meters, now)
         for meter in meters:
+            self._meters[meter.kind, meter.name] = meter  # not before: what is refused leaves nothing behind
             meter.begin(now, tokens)
         self._runs[run_id] = [(meter, tokens) for meter in meters]
         return _headers(meters, now)
@@ -78,11 +82,10 @@ class Limits:
             ("key", caller.key, caller.grants.rates or options.key),
             ("model", shares.model, options.model),
             ("user", f"{caller.owner} {shares.user}" if shares.user else "", options.user if shares.user else _NOTHING),
+            ("address", shares.address, options.address),
         ):
             if rates != _NOTHING:
-                meter = self._meters.get((kind, name))
-                if meter is None:
-                    meter = self._meters[kind, name] = _Meter(kind)
+                meter = self._meters.get((kind, name)) or _Meter(kind, name)
                 meter.rates = rates  # a key may have been given others
                 yield meter
 
@@ -99,10 +102,11 @@ class _Refusal(NamedTuple):
 
 
 class _Meter:
-    """What one key, model or user has used."""
+    """What one key, model, user or address has used."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, name: str) -> None:
         self.kind = kind
+        self.name = name
         self.rates = _NOTHING
         self.running = 0
         self._requests = Window()

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from ..machine.quantities import DOCUMENTED, Bytes, Count, Seconds, SomeSeconds
+from .addresses import networks_of
 from .cors import checked_origin
 
 
@@ -25,7 +26,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class LimitOptions:
-    """What is allowed for each key (or owner of tokens), for each model and for each end user."""
+    """What is allowed for each key (or owner of tokens), for each model, end user and address."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
 
@@ -37,6 +38,8 @@ class LimitOptions:
     """For each end user, where the caller names one."""
     user_header: str = ""
     """The header in which a caller's backend names the end user; without it, there are none."""
+    address: Rates = field(default_factory=Rates)
+    """For each address of a client, all that are in one IPv6 /64 together."""
 
 
 _HERE: Final = {("http", "127.0.0.1"), ("http", "::1"), ("http", "localhost")}  # scheme and host
@@ -113,7 +116,11 @@ class ServiceOptions:
     """How long live runs may go on when the server is told to stop."""
     cors_origins: tuple[str, ...] = ()
     """The origins whose pages may use the service from a browser, such as `https://app.example.com`; no patterns."""
+    # Not even this machine by default: whoever is on it could choose the address that they are counted for.
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1`; of nobody else's."""
 
     def __post_init__(self) -> None:
         for origin in self.cors_origins:
             checked_origin("cors_origins", origin)
+        networks_of("trusted_proxies", self.trusted_proxies)
