@@ -5,7 +5,7 @@ from .deltas import CallDelta, CallTotal, FinishReason, Key
 from .events import CallBroken, CallReady, PartDelta, PartEnded, PartKind, PartStarted, ReplyEvent
 from .parts import GrowingPart, PartState
 from .reply_table import Symbol
-from .text import utf8_len
+from .text import mend, utf8_len
 
 
 class Calls:
@@ -84,11 +84,15 @@ class Calls:
         text = delta.arguments
         if isinstance(delta, CallTotal):
             known = call.text()
-            text = delta.arguments.removeprefix(known)
-            if known and text == delta.arguments:
+            total, held = mend(text)  # as `known` is
+            text = total.removeprefix(known)
+            if known and text == total:
                 # The wire's last word disagrees with its deltas: it wins, but what was shown stays shown.
-                call.fragments = [text] if text else call.fragments
+                if text:
+                    call.fragments, call.held = [text], held
                 return 0
+            text += held
+            call.held = ""  # it is in the total
         if shown := call.take(text):
             call.size += utf8_len(text)
         if call.state is PartState.OPEN:
