@@ -19,6 +19,7 @@ from ..machine.quantities import DOCUMENTED, Count, Seconds
 from ..wire.upstream.base import Decoder
 from ..wire.upstream.profiles import ProfileName
 from .base import BODY, Body
+from .bounds import bound_refusal, inflated
 from .dialects import Dialect, DialectName
 from .failures import SdkErrors, lost, opening
 from .proxies import checked_proxy
@@ -143,13 +144,14 @@ def _is_encoded(response: httpx2.Response) -> bool:
 
 
 def _body(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    """The body as the transport hands it out; only one that is encoded, unasked, passes through httpx2's decoders."""
+    """The body as the transport hands it out; only one that is encoded, unasked, is decoded, up to a bound."""
     if _is_encoded(response):
-        return response.aiter_bytes()
+        return inflated(response)
     return cast(AsyncGenerator[bytes, None], aiter(cast(httpx2.AsyncByteStream, response.stream)))
 
 
 def http_client(options: UpstreamOptions, transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
     """Return the HTTP client for an SDK. It looks for no proxies, not even in the environment: `transport` decides."""
     timeout = httpx2.Timeout(options.read_seconds, connect=options.connect_seconds)
-    return httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+    hooks = {"response": [bound_refusal]}
+    return httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False, event_hooks=hooks)
