@@ -22,6 +22,7 @@ from sluicegate.machine.reply import Reply
 from sluicegate.machine.run import Run
 from sluicegate.machine.run_inputs import Begin, OpenUpstream, StartTools
 from sluicegate.providers.dialects import DIALECTS, dialect_of
+from sluicegate.providers.route import route_to
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
@@ -116,7 +117,11 @@ async def drive(dialect: str, reads: list[bytes], pause: Pause = trio.lowlevel.c
     """Drive a run over `reads`, with one reader beside it."""
     provider = MemoryProvider(dialect, reads, pause)
     driver = Driver(
-        Run("r", _REQUEST), provider, Registry(()), Feed(NativeEncoder("e"), 1 << 30), RunOptions(linger_seconds=0)
+        Run("r", _REQUEST),
+        route_to(provider, "m"),
+        Registry(()),
+        Feed(NativeEncoder("e"), 1 << 30),
+        RunOptions(linger_seconds=0),
     )
     reader = driver.attach()
     async with trio.open_nursery() as nursery:

@@ -12,6 +12,7 @@ import trio.testing
 from sluicegate.machine.events import Event, ToolActivity, ToolResult
 from sluicegate.machine.history import Request
 from sluicegate.machine.run import Run
+from sluicegate.providers.route import route_to
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
@@ -89,7 +90,7 @@ async def drive(dialect: str, reads: Sequence[bytes]) -> path.Walk:
     recorder = Recorder()
     run = Run(path.RUN_ID, path.REQUEST)
     feed = Feed(recorder, 1 << 30)
-    driver = Driver(run, Provider(dialect, replies()), AnyRegistry(), feed, RunOptions())
+    driver = Driver(run, route_to(Provider(dialect, replies()), path.REQUEST.model), AnyRegistry(), feed, RunOptions())
     async with trio.open_nursery() as nursery:
         await driver.drive(Alarms(nursery))
         nursery.cancel_scope.cancel()

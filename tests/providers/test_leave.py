@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from sluicegate.machine.deltas import Started, TextDelta
 from sluicegate.machine.run import Run
 from sluicegate.providers.base import Body, Provider
+from sluicegate.providers.route import route_to
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
@@ -69,7 +70,7 @@ async def drop_one(road: Road, provider: Provider, alarms: Alarms, patience: int
     happens; or after `patience` steps.
     """
     feed = Feed(NativeEncoder(path.EPOCH), 1 << 16)
-    driver = Driver(Run(path.RUN_ID, REQUEST), provider, Registry([]), feed, RunOptions())
+    driver = Driver(Run(path.RUN_ID, REQUEST), route_to(provider, "m"), Registry([]), feed, RunOptions())
     reader = driver.attach()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(driver.drive, alarms)

@@ -34,8 +34,7 @@ async def test_a_setting_is_what_the_provider_sees(
             env["HTTPS_PROXY"] = proxy.url
         set_proxy = proxy.url if source == "setting" and transport is not Transport.DIRECT else ""
         models = from_environment(env, UpstreamOptions(transport=transport, proxy=set_proxy))
-        provider, _ = models.resolve("")
-        async with provider.open(REQUEST) as chunks:
+        async with models.resolve("").candidates[0].provider.open(REQUEST) as chunks:
             assert b"".join([chunk async for chunk in chunks]) == reply
         await models.aclose()
         assert [asked.http_version for asked in origin.asked] == [VERSIONS[transport]]
@@ -50,7 +49,7 @@ async def silence(_send: Send) -> None:
 @pytest.mark.parametrize("transport", Transport)
 async def test_more_requests_than_max_upstreams_wait(transport: Transport, tmp_path: Path) -> None:
     async def ask() -> None:
-        async with models.resolve("")[0].open(REQUEST) as chunks:
+        async with models.resolve("").candidates[0].provider.open(REQUEST) as chunks:
             async for _ in chunks:
                 pass
 

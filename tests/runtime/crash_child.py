@@ -17,6 +17,7 @@ from sluicegate.machine.errors import ErrorCode, RunError
 from sluicegate.machine.history import Request, TextPart, UserMessage
 from sluicegate.machine.run import Run
 from sluicegate.providers.environment import provider_of
+from sluicegate.providers.route import route_to
 from sluicegate.providers.script import Call, Reply, Say
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest
@@ -112,7 +113,8 @@ async def drive(point: Point, spool: Spool, crash: Crash, directory: Path) -> No
             run_id = f"run-{number}"
             request = Request("m", (UserMessage((TextPart(f"I am {run_id}"),)),), registry.specs())
             run = Run(run_id, request, None, registry.eager)
-            driver = Driver(run, provider, registry, Feed(NativeEncoder("e"), options.log_room), options, spool)
+            feed = Feed(NativeEncoder("e"), options.log_room)
+            driver = Driver(run, route_to(provider, "m"), registry, feed, options, spool)
             drivers.append(driver)
             nursery.start_soon(read, driver)
             runs.start(driver)

@@ -23,6 +23,7 @@ from sluicegate.machine.errors import ErrorCode, RunError
 from sluicegate.machine.history import Request, TextPart, UserMessage
 from sluicegate.machine.run import Run
 from sluicegate.providers.environment import provider_of
+from sluicegate.providers.route import route_to
 from sluicegate.providers.script import Call, Pause, Reply, Say
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest
@@ -180,7 +181,7 @@ async def _play(stage: Stage, world: World, steps: Steps, how: str, run_seconds:
     feed = world.feed = Feed(NativeEncoder("e"), options.log_room)
     run = Run("r1", Request("m", (UserMessage((TextPart("hello"),)),), registry.specs()), None, registry.eager)
     policy = OnDisconnect.DETACH if how in DETACHED else OnDisconnect.CANCEL
-    driver = Driver(run, stage.provider, registry, feed, options, on_disconnect=policy)
+    driver = Driver(run, route_to(stage.provider, "m"), registry, feed, options, on_disconnect=policy)
     lease = Lease(driver)
     reading = trio.CancelScope()
 

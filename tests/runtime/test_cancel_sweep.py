@@ -21,6 +21,7 @@ from sluicegate.machine.run import Run
 from sluicegate.machine.run_inputs import Output
 from sluicegate.providers.dialects import DIALECTS
 from sluicegate.providers.environment import provider_of
+from sluicegate.providers.route import route_to
 from sluicegate.providers.script import Say, Stall
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.sdk import SdkProvider, UpstreamOptions
@@ -284,7 +285,8 @@ async def test_the_provider_is_cut_off_in_the_tick_that_cancels() -> None:
     """Before any other task runs: where many clients leave at once, their upstreams do not wait for each other."""
     transport = ScriptedTransport([[Say("Half"), Stall()]])
     provider = provider_of("openai_chat", UpstreamOptions(max_retries=0), transport, "k", "http://scripted.invalid/v1")
-    driver = Driver(Run("r", REQUEST), provider, Registry(()), Feed(NativeEncoder("e"), 1_000), RunOptions())
+    feed = Feed(NativeEncoder("e"), 1_000)
+    driver = Driver(Run("r", REQUEST), route_to(provider, "m"), Registry(()), feed, RunOptions())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(driver.drive, Alarms(nursery))
         await driver.answered.wait()

@@ -21,6 +21,7 @@ from sluicegate.machine.history import Request, TextPart, UserMessage
 from sluicegate.machine.run import Run
 from sluicegate.machine.usage import estimate_prompt_tokens
 from sluicegate.providers.environment import scripted_provider
+from sluicegate.providers.route import route_to
 from sluicegate.providers.script import Call, Reply, Say, Stall, Unreachable
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest
@@ -202,7 +203,7 @@ def test_time_and_all_fields_come_back(tmp_path: Path) -> None:
     spool.settle(said)
     spool.close()
     assert list(read_spool(tmp_path)) == [
-        Settlement("r", "anna", "ein Modell\n", 3, said.usage, Source.ESTIMATED, "stop", NOW)
+        Settlement("r", "anna", "ein Modell\n", 3, said.usage, Source.ESTIMATED, "stop", at=NOW)
     ]
 
 
@@ -440,7 +441,7 @@ class Rig:
         self.ledger = ledger
         self.feed = Feed(NativeEncoder("e"), self.options.log_room)
         run = Run("r", request, None, registry.eager)
-        self.driver = Driver(run, self.provider, registry, self.feed, self.options, ledger)
+        self.driver = Driver(run, route_to(self.provider, "m"), registry, self.feed, self.options, ledger)
 
     async def drive(self, stop_at: bytes | None = None) -> None:
         """Drive to the end; stop the run when a reader sees the words `stop_at`."""

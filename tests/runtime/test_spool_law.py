@@ -42,12 +42,12 @@ def intent(run_id: str, prompt_tokens: int = 7) -> Intent:
 
 
 def settlement(run_id: str, output_tokens: int = 5) -> Settlement:
-    return Settlement(run_id, "anna", "m", 2, Usage(9, output_tokens), Source.PROVIDER, "stop", NOW)
+    return Settlement(run_id, "anna", "m", 2, Usage(9, output_tokens), Source.PROVIDER, "stop", at=NOW)
 
 
 def recovered(run_id: str, prompt_tokens: int = 7) -> Settlement:
     usage = Usage(input_tokens=prompt_tokens, estimated=True)
-    return Settlement(run_id, "anna", "m", 1, usage, Source.ESTIMATED, ErrorCode.REPLICA_LOST, NOW)
+    return Settlement(run_id, "anna", "m", 1, usage, Source.ESTIMATED, ErrorCode.REPLICA_LOST, at=NOW)
 
 
 SMALL: Final[tuple[Entry, ...]] = (

@@ -336,8 +336,8 @@ async def stack(
 ) -> AsyncIterator[Stack]:
     """A service whose provider is `brain`, up and running; at the end nothing of it may be left over."""
     transport = ScriptedTransport(brain, pieces=pieces)
-    provider = provider_of(dialect, UpstreamOptions(max_retries=retries), transport, "k", "http://scripted.invalid")
-    models = Models({"scripted": ready(provider)}, "scripted", "scripted-demo")
+    provider = provider_of(dialect, UpstreamOptions(), transport, "k", "http://scripted.invalid")
+    models = Models({"scripted": ready(provider)}, "scripted", "scripted-demo", max_retries=retries)
     service = Service(models, tools, run, options, ledger=ledger, access=access, observers=observers, limits=limits)
     app = service.app()
     async with trio.open_nursery() as nursery:

@@ -66,6 +66,7 @@ class Run:
         self.state = State.READY
         self.step = 0
         self.terminal: Terminal | None = None
+        self.spent: list[Usage] = []  # by each step whose reply has begun, until the one that goes on
         self._request = request
         self._limits = limits or RunLimits()
         self._eager = eager
@@ -221,7 +222,9 @@ class Run:
         outputs.append(note.event)
 
     def _spend(self, _happened: object, _outputs: list[Output]) -> None:
-        self._spent = add_usage(self._spent, self._step_usage())
+        usage = self._step_usage()
+        self.spent.append(usage)
+        self._spent = add_usage(self._spent, usage)
 
     def _keep_reply(self, _happened: object, _outputs: list[Output]) -> None:
         self._messages.append(self._reply.message())

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, TypeAlias, get_args
+from urllib.parse import quote
 
 import msgspec
 
 from ..machine.history import Request
+from ..machine.price import CacheCount
 from ..wire.upstream import anthropic_messages_request, openai_chat_request, openai_responses_request
 from ..wire.upstream.anthropic_messages import AnthropicMessagesDecoder
 from ..wire.upstream.base import Decoder
@@ -19,11 +21,16 @@ DIALECTS: tuple[DialectName, ...] = get_args(DialectName)
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """How one API of a provider is spoken; `path` is relative to the SDK client's base URL."""
+    """How one API of a provider is spoken; `path` is relative to the SDK client's base URL, and may hold `{model}`."""
 
     path: str
     encode: Callable[[Request], bytes]
     decoder: Callable[[], Decoder]
+    cache_count: CacheCount = CacheCount.INSIDE
+
+    def path_for(self, model: str) -> str:
+        """Return the path of a request to `model`."""
+        return self.path.replace("{model}", quote(model, safe="")) if "{" in self.path else self.path
 
 
 def dialect_of(name: str, profile: Profile = AUTO) -> Dialect:
@@ -35,5 +42,7 @@ def dialect_of(name: str, profile: Profile = AUTO) -> Dialect:
             partial(OpenAIChatDecoder, profile),
         ),
         "openai_responses": Dialect("/responses", openai_responses_request.encode_request, OpenAIResponsesDecoder),
-        "anthropic": Dialect("/v1/messages", anthropic_messages_request.encode_request, AnthropicMessagesDecoder),
+        "anthropic": Dialect(
+            "/v1/messages", anthropic_messages_request.encode_request, AnthropicMessagesDecoder, CacheCount.BESIDE
+        ),
     }[name]

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 import httpx2
 
+from ..wire.upstream.profiles import ProfileName
 from .base import Provider
 from .demo import demo_brain
-from .models import Models
+from .models import Models, Served
 from .proxies import BadProxy, Proxies
 from .scripted import ScriptedTransport
 from .sdk import SdkProvider, Transport, UpstreamOptions
@@ -25,15 +26,16 @@ def provider_of(
     transport: httpx2.AsyncBaseTransport,
     api_key: str,
     base_url: str | None,
+    profile: ProfileName | None = None,
 ) -> SdkProvider:
-    """Return a provider that speaks `dialect` through its official SDK."""
+    """Return a provider that speaks `dialect` through its official SDK. `profile` None: that of `options`."""
     if dialect == "anthropic":
         from .anthropic import anthropic_provider
 
         return anthropic_provider(options, transport, api_key, base_url)
     from .openai import openai_provider
 
-    return openai_provider(dialect, options, transport, api_key, base_url)
+    return openai_provider(dialect, options, transport, api_key, base_url, profile or options.profile)
 
 
 def scripted_provider(dialect: str, transport: ScriptedTransport) -> SdkProvider:
@@ -47,25 +49,27 @@ def from_environment(env: Mapping[str, str], options: UpstreamOptions) -> Models
 
     Raises BadProxy.
     """
-    proxies = _proxies(options, env)
-    providers: dict[str, Provider] = {}
+    proxies = proxies_of(options, env)
+    providers: dict[str, Provider | Served] = {}
     speaks_anthropic = options.dialect == "anthropic"
     if key := env.get("OPENAI_API_KEY"):
         dialect = "openai_chat" if speaks_anthropic else options.dialect
         providers["openai"] = provider_of(
-            dialect, options, _transport(options, proxies), key, env.get("OPENAI_BASE_URL")
+            dialect, options, transport_of(options, proxies), key, env.get("OPENAI_BASE_URL")
         )
     if key := env.get("ANTHROPIC_API_KEY"):
         base_url = env.get("ANTHROPIC_BASE_URL")
-        providers["anthropic"] = provider_of("anthropic", options, _transport(options, proxies), key, base_url)
+        providers["anthropic"] = provider_of("anthropic", options, transport_of(options, proxies), key, base_url)
     if not providers:
         providers["scripted"] = scripted_provider(options.dialect, ScriptedTransport(demo_brain))
     preferred = "anthropic" if speaks_anthropic else "openai"
     default = preferred if preferred in providers else next(iter(providers))
-    return Models(providers, default, options.default_model or DEFAULT_MODELS[default])
+    default_model = options.default_model or DEFAULT_MODELS[default]
+    return Models(providers, default, default_model, max_retries=options.max_retries)
 
 
-def _proxies(options: UpstreamOptions, env: Mapping[str, str]) -> Proxies:
+def proxies_of(options: UpstreamOptions, env: Mapping[str, str]) -> Proxies:
+    """Return the proxies that requests go through. Raises BadProxy."""
     if options.transport is not Transport.DIRECT:
         return Proxies.of_setting(options.proxy) if options.proxy else Proxies.of_environment(env)
     if options.proxy:
@@ -73,7 +77,8 @@ def _proxies(options: UpstreamOptions, env: Mapping[str, str]) -> Proxies:
     return Proxies({})
 
 
-def _transport(options: UpstreamOptions, proxies: Proxies) -> httpx2.AsyncBaseTransport:
+def transport_of(options: UpstreamOptions, proxies: Proxies) -> httpx2.AsyncBaseTransport:
+    """Return a transport of the kind that `options` say."""
     if options.transport is Transport.DIRECT:
         return TrioTransport(max_connections=options.max_upstreams)
     from .stock import StockTransport

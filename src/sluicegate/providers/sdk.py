@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, cast
 
 import httpx2
 import trio
@@ -25,8 +25,10 @@ from .failures import SdkErrors, lost, opening
 from .proxies import checked_proxy
 
 if TYPE_CHECKING:
-    from .anthropic import AnthropicClient
-    from .openai import OpenAIClient
+    from .anthropic import AnthropicClient, VertexClient
+    from .openai import AzureClient, OpenAIClient
+
+    SdkClient: TypeAlias = OpenAIClient | AzureClient | AnthropicClient | VertexClient
 
 CLOSE_GRACE = 1.0  # seconds that closing an upstream may take
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
@@ -60,7 +62,7 @@ class UpstreamOptions:
     read_seconds: Seconds = 120.0
     """The longest silence within a reply."""
     max_retries: Annotated[int, Ge(0)] = 2
-    """How often the SDK tries again, before the first word of a reply."""
+    """How often a provider is asked again where its failure may pass, before the first word of a reply only."""
     max_upstreams: Count = 10_000
     """Requests to one provider at once; more wait."""
     transport: Transport = Transport.DIRECT
@@ -78,7 +80,9 @@ class UpstreamOptions:
 class SdkProvider:
     """A provider behind an official SDK client. Owns the client: `aclose` closes it."""
 
-    def __init__(self, client: "OpenAIClient | AnthropicClient", errors: SdkErrors, dialect: Dialect) -> None:
+    def __init__(
+        self, client: "SdkClient", errors: SdkErrors, dialect: Dialect
+    ) -> None:
         self._client = client
         self._errors = errors
         self._dialect = dialect
@@ -89,7 +93,8 @@ class SdkProvider:
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
         with opening(self._errors):
-            response = await self._client.post_bytes(self._dialect.path, self._dialect.encode(request), _HEADERS)
+            path = self._dialect.path_for(request.model)
+            response = await self._client.post_bytes(path, self._dialect.encode(request), _HEADERS)
         body = _plain_body(response)
         try:
             if body is not None:

@@ -9,6 +9,7 @@ import logging
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
 import trio
 
 from ..machine.deltas import Delta
@@ -17,15 +18,18 @@ from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
 from ..machine.usage import estimate_prompt_tokens
-from ..providers.base import Body, Provider, ProviderError
+from ..providers.base import Body, ProviderError
+from ..providers.route import Candidate, Route, Turns
 from ..tools.registry import Registry
 from .alarms import Alarms
 from .batch import Batch
 from .feed import Feed, Reader, ReaderState
 from .ledger import Intent, Ledger, MemoryLedger, Settlement, Source
 from .merge import merged
+from .opening import Opening
 from .options import RunOptions
 from .ports import Sink
+from .record import Attempt, Record
 from .watch import Watch
 
 _ORDERS: Final = (OpenUpstream, StartTools)
@@ -58,13 +62,13 @@ class Driver:
     """Drives `run` until its terminal event. Any task of the run may call `tell`; nobody awaits in it.
 
     `first` is the first event that tells whether the provider answers (not RunStarted, not StepStarted); `answered` is
-    set together with it.
+    set together with it. `record` is what happened, and when.
     """
 
     def __init__(
         self,
         run: Run,
-        provider: Provider,
+        route: Route,
         tools: Registry,
         feed: Feed,
         options: RunOptions,
@@ -79,7 +83,10 @@ class Driver:
         self.phase = Phase.OPENING
         self.first: Event | None = None
         self.answered = trio.Event()
-        self._provider = provider
+        self.record = Record.begun()
+        self._route = route
+        self._answered_by: Candidate | None = None
+        self._opening: Opening | None = None  # of the reply that has not had its first word
         self._tools = tools
         self._options = options
         self._ledger = ledger or MemoryLedger()
@@ -88,7 +95,7 @@ class Driver:
         self._body: Body | None = None  # of the step that is being read
         self._wanted: OpenUpstream | None = None
         self._wake = trio.Event()
-        self._watch = Watch(options, feed, self.cancel)
+        self._watch = Watch(options, feed, self.cancel, self.record.pauses)
 
     async def drive(self, alarms: Alarms) -> None:
         """Run to the end. Never raises but Cancelled (and then the log has its terminal event all the same)."""
@@ -96,7 +103,9 @@ class Driver:
         try:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
-                self._batch = Batch(self.run.run_id, self._tools, nursery, self.tell, self._options.parallel_tools)
+                self._batch = Batch(
+                    self.run.run_id, self._tools, nursery, self.tell, self._options.parallel_tools, self.record
+                )
                 self.tell(Begin())
                 while (wanted := await self._next_step()) is not None:
                     await self._step(wanted)
@@ -109,10 +118,13 @@ class Driver:
             self.phase = Phase.ENDED
             self._watch.stop()
             # What is held in a circle waits for the collector: 7 to 9 % of a short request's cost went there.
-            self._body = self._batch = self._scope = None
+            self._body = self._batch = self._scope = self._opening = None
 
     def tell(self, happened: Input) -> None:
         """Hand an input to the machine and perform what comes of it. Synchronous; after the end it does nothing."""
+        if self._opening is not None and self.run.terminal is None:
+            for delta in self._take_opening():  # silent ones, but they may tell what the request has cost
+                self.run.receive(delta)
         outputs = self.run.receive(happened)
         if outputs:
             self._perform(outputs)
@@ -150,6 +162,7 @@ class Driver:
         if self.run.terminal is not None:
             if isinstance(self.run.terminal, RunFailed) and self._body is not None:
                 self._body.close()  # not only when the run's task has its turn: many may leave at once
+            self._end_step()
             self._settle(self.run.terminal)  # before readers are told: none knows of an end that the ledger does not
         if len(events) < len(outputs):
             self._obey(outputs)
@@ -162,8 +175,14 @@ class Driver:
 
     def _settle(self, terminal: Terminal) -> None:
         outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
-        run, usage = self.run, terminal.usage
-        self._ledger.settle(Settlement(run.run_id, self.owner, run.model, run.step, usage, Source.of(usage), outcome))
+        run, usage, record = self.run, terminal.usage, self.record
+        record.ended = trio.current_time()
+        entry = Settlement(run.run_id, self.owner, run.model, run.step, usage, Source.of(usage), outcome, record.cost)
+        self._ledger.settle(entry)
+
+    def _end_step(self) -> None:
+        run = self.run
+        self.record.end_step(run.spent[run.step - 1] if 0 < run.step <= len(run.spent) else None)
 
     def _end(self, terminal: Terminal) -> None:
         self._wake.set()
@@ -188,6 +207,7 @@ class Driver:
         for event in events:
             if not isinstance(event, RunStarted | StepStarted):
                 self.first = event
+                self.record.note_first_word(event)
                 self.answered.set()
                 return
 
@@ -202,25 +222,77 @@ class Driver:
     async def _step(self, wanted: OpenUpstream) -> None:
         self.phase = Phase.OPENING
         self._watch.begin_step()
-        decoder = self._provider.decoder()
+        self.record.begin_step(wanted.step)
+        turns = Turns(self._route, self._answered_by)
+        while True:
+            if wait := turns.take_wait():
+                await trio.sleep(wait)
+            candidate = turns.next(trio.current_time())
+            await candidate.gate.acquire(trio.current_time())
+            try:
+                if not await self._attempt(candidate, turns, wanted):
+                    return
+            finally:
+                candidate.gate.release()
+
+    async def _attempt(self, candidate: Candidate, turns: Turns, wanted: OpenUpstream) -> bool:
+        """Ask `candidate`. Return whether it failed before its first word, and another attempt is to follow."""
+        step, provider = wanted.step, candidate.provider
+        attempt = self.record.begin_attempt(candidate)
+        request = msgspec.structs.replace(wanted.request, model=candidate.model)
+        self._body, self._opening = None, Opening()
         try:
-            async with self._provider.open(wanted.request) as chunks:
+            async with provider.open(request) as chunks:
+                decoder = provider.decoder()
                 self.phase = Phase.STREAMING
                 self._body = chunks if isinstance(chunks, Body) else None
                 async for data in chunks:
-                    if not self._feed_deltas(wanted.step, decoder.feed(data)):
+                    deltas = decoder.feed(data)
+                    if self._opening is not None:
+                        if not self._opening.feed(deltas):
+                            continue
+                        if self._is_given_up(attempt, turns, self._opening.failure):
+                            return True
+                        deltas = self._take_opening()
+                    if not self._feed_deltas(step, deltas):
                         # Read on to EOF for a moment, so that the connection can be used again.
                         with trio.move_on_after(self._options.linger_seconds):
                             async for _ in chunks:
                                 pass
-                        return
+                        return False
                     if self.feed.is_full():
                         await self._wait_room()
-                self._feed_deltas(wanted.step, decoder.eof())
+                deltas = decoder.eof()
+                if self._opening is not None:
+                    self._opening.feed(deltas)
+                    if self._is_given_up(attempt, turns, self._opening.failure):
+                        return True
+                    deltas = self._take_opening()
+                self._feed_deltas(step, deltas)
         except ProviderError as failure:
-            if self._is_listening(wanted.step):
+            if self._is_listening(step):
+                if self._opening is not None and self._is_given_up(attempt, turns, failure.error):
+                    return True
                 self.tell(UpstreamFailed(failure.error))
             self._watch.stop_listening()  # broken off behind its last word, the reply is whole, and its tools run
+        return False
+
+    def _is_given_up(self, attempt: Attempt, turns: Turns, failure: RunError | None) -> bool:
+        """The opening is over: note how `attempt` goes, and return whether another one takes its place."""
+        now = trio.current_time()
+        attempt.answered(now, failure)
+        if failure is None:
+            self._answered_by = attempt.candidate
+            return False
+        again = self._is_listening(self.run.step) and turns.goes_on(failure)
+        if again:
+            candidate = attempt.candidate
+            log.info("run %s: %s failed before its first word (%s)", self.run.run_id, candidate.gate.name, failure.code)
+        return again
+
+    def _take_opening(self) -> list[Delta]:
+        opening, self._opening = self._opening, None
+        return [] if opening is None else opening.take()
 
     async def _wait_room(self) -> None:
         """Wait for the slowest reader; that is no silence of the provider's."""
@@ -245,5 +317,6 @@ class Driver:
             self._perform(outputs)
             self._watch.hear()
         if not wants_more:
+            self._end_step()
             self._watch.stop_listening()
         return wants_more

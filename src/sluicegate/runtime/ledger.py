@@ -40,7 +40,9 @@ class Intent(msgspec.Struct, frozen=True, tag_field="entry", tag="intent"):
 
 
 class Settlement(msgspec.Struct, frozen=True, tag_field="entry", tag="settlement"):
-    """What a run cost. `outcome` is a finish reason or an error code; `at` as in `Intent`."""
+    """What a run cost. `outcome` is a finish reason or an error code; `cost` is in US dollars, None if a price was not
+    known; `at` as in `Intent`.
+    """
 
     run_id: str
     owner: str
@@ -49,6 +51,7 @@ class Settlement(msgspec.Struct, frozen=True, tag_field="entry", tag="settlement
     usage: Usage
     source: Source
     outcome: str
+    cost: float | None = None
     at: float = 0.0
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 
 import trio
@@ -11,20 +12,23 @@ from .alarms import Alarm, Alarms
 from .deadlines import Deadlines
 from .feed import Feed
 from .options import RunOptions
+from .record import PAUSES
 
 log = logging.getLogger(__name__)
 
 
 class Watch:
     """Calls `late` with the words of the deadline that has passed, and beats for the feed's readers while the feed is
-    silent. All methods are synchronous; before `start` nothing rings.
+    silent. Counts the pauses within replies in `pauses`, by the bounds of PAUSES. All methods are synchronous; before
+    `start` nothing rings.
     """
 
-    def __init__(self, options: RunOptions, feed: Feed, late: Callable[[RunError], None]) -> None:
+    def __init__(self, options: RunOptions, feed: Feed, late: Callable[[RunError], None], pauses: list[int]) -> None:
         self._deadlines = Deadlines(options)
         self._heartbeat = options.heartbeat_seconds
         self._feed = feed
         self._late = late
+        self._pauses = pauses
         self._alarm: Alarm | None = None
         self._now = trio.current_time
         self._loud_at = -math.inf
@@ -66,6 +70,7 @@ class Watch:
             deadlines.hear(now)
             self._arm()
         else:
+            self._pauses[bisect_left(PAUSES, now - deadlines.heard_at)] += 1
             deadlines.heard_at = now
 
     def stop_listening(self) -> None:

@@ -31,6 +31,7 @@ from .body import ChatRequest, decode_chat, history
 from .cors import Cors
 from .limits import Limits, Shares
 from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, name_in, place_in, refuse_place
+from .openapi import encoded
 from .options import LimitOptions, ServiceOptions
 from .problems import SAFE, Problem, Refusal, refusal_of, respond_run_error
 from .refusal import Refusing
@@ -89,6 +90,7 @@ class Service:
         app.add_url_rule("/runs/<run_id>", "stop", self.stop, methods=["DELETE"])
         app.add_url_rule("/healthz", "healthz", self.healthz, methods=["GET"])
         app.add_url_rule("/readyz", "readyz", self.readyz, methods=["GET"])
+        app.add_url_rule("/openapi.json", "openapi", self.openapi, methods=["GET"])
         if self.options.cors_origins:
             app.after_request(self._for_pages)
         app.register_error_handler(Problem, _respond_problem)
@@ -177,6 +179,11 @@ class Service:
             return Response(b'{"status":"draining"}', 503, SAFE, content_type="application/json")
         status = b"ok" if self.runs.admission.gate is Gate.OPEN else b"shedding"
         return Response(b'{"status":"%b"}' % status, 200, SAFE, content_type="application/json")
+
+    async def openapi(self) -> Response:
+        """`GET /openapi.json`: the service, described for machines."""
+        document = encoded(is_guarded=not isinstance(self.access, Everybody))
+        return Response(document, 200, SAFE, content_type="application/json")
 
     async def _for_pages(self, response: Response) -> Response:
         preflight = request.method == "OPTIONS"
@@ -267,7 +274,7 @@ class Service:
         if on_disconnect is OnDisconnect.DETACH and not caller.grants.detach:
             raise forbidden("on_disconnect", "this key does not allow detach; use cancel")
         try:
-            provider, model = self.models.resolve(asked.model)
+            route = self.models.resolve(asked.model)
         except UnknownModel as error:
             raise Problem(400, f"model: {error}.", field="model") from None
         if (models := caller.grants.models) is not None and (asked.model or self.models.default_model) not in models:
@@ -275,12 +282,12 @@ class Service:
         tools = self._tools(asked.tools, caller.grants)
         run = Run(
             self.ids(),
-            Request(model, history(asked), tools.specs(), asked.max_output_tokens, asked.temperature),
+            Request(route.model, history(asked), tools.specs(), route.cap(asked.max_output_tokens), asked.temperature),
             self.run_options.limits,
             tools.eager,
         )
         feed = Feed(NativeEncoder(secrets.token_hex(4)), self.run_options.log_room, self.run_options.log_bytes)
-        return Driver(run, provider, tools, feed, self.run_options, self.runs.ledger, on_disconnect, caller.owner)
+        return Driver(run, route, tools, feed, self.run_options, self.runs.ledger, on_disconnect, caller.owner)
 
     def _tools(self, names: list[str] | None, grants: Grants) -> Registry:
         allowed = self.tools if grants.tools is None else Registry(t for t in self.tools if t.name in grants.tools)

@@ -2,6 +2,7 @@
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..providers.options import ModelOptions, ProviderOptions
 from ..providers.sdk import UpstreamOptions
 from ..runtime.options import RunOptions
 from ..runtime.spool import SpoolOptions
@@ -37,5 +38,10 @@ class Settings(BaseSettings):
     """How runs are driven, and their limits."""
     upstream: UpstreamOptions = UpstreamOptions()
     """How providers are reached."""
+    providers: dict[str, ProviderOptions] = {}
+    """The providers, each as a table `[providers.NAME]`; without one, those that the environment has a key for."""
+    models: dict[str, ModelOptions] = {}
+    """The names that clients may use for models, each as a table `[models.NAME]`; without one, whatever the providers
+    have."""
     spool: SpoolOptions | None = None
     """Where usage is kept in files; without it, in memory."""

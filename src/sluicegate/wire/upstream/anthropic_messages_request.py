@@ -82,8 +82,9 @@ class _Tool(msgspec.Struct, frozen=True, omit_defaults=True):
     description: str = ""
 
 
-class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
-    model: str
+class _Body(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    model: str = ""
+    anthropic_version: str = ""
     max_tokens: int
     messages: list[_Turn]
     stream: bool
@@ -115,8 +116,18 @@ def encode_request(request: Request, *, default_max_tokens: int = 4096) -> bytes
 
     Instructions are joined into `system`, wherever they stood. Parts that only another provider can read are left out.
     """
+    return _encode(_body(request, default_max_tokens))
+
+
+def encode_vertex_request(request: Request, *, version: str, default_max_tokens: int = 4096) -> bytes:
+    """Return the same for Google Vertex AI, where the model is in the path and the API's `version` in the body."""
+    body = _body(request, default_max_tokens)
+    return _encode(msgspec.structs.replace(body, model="", anthropic_version=version))
+
+
+def _body(request: Request, default_max_tokens: int) -> _Body:
     messages = settled(request.messages)
-    body = _Body(
+    return _Body(
         model=request.model,
         max_tokens=default_max_tokens if request.max_output_tokens is None else request.max_output_tokens,
         messages=_turns(messages),
@@ -125,7 +136,6 @@ def encode_request(request: Request, *, default_max_tokens: int = 4096) -> bytes
         tools=tuple(_tool(spec) for spec in request.tools),
         temperature=request.temperature,
     )
-    return _encode(body)
 
 
 def _turns(messages: tuple[Message, ...]) -> list[_Turn]:

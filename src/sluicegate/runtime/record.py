@@ -1,0 +1,152 @@
+"""What happened in a run, and when: kept while it goes on, read by those who observe it once it has ended.
+
+Times are Trio's, in seconds; `unix` makes Unix times of them.
+"""
+
+import math
+import time
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+import trio
+
+from ..machine.deltas import Usage
+from ..machine.errors import ErrorCode, RunError
+from ..machine.events import Event, RunFailed
+from ..machine.price import cost_of
+from ..providers.route import Candidate
+
+# Upper bounds, in seconds, of the pauses between two reads of a reply that brought something.
+PAUSES: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, math.inf)
+
+# A provider that limits rates, or refuses a request, is no provider that fails.
+_FAILURES: Final = (ErrorCode.UPSTREAM_ERROR, ErrorCode.TIMEOUT, ErrorCode.OVERLOADED)
+
+
+class Attempt(msgspec.Struct):
+    """One request to a provider. `ended` is when it had its first word, or failed before that with `error`."""
+
+    candidate: Candidate
+    began: float
+    ended: float | None = None
+    error: RunError | None = None
+
+    def answered(self, now: float, error: RunError | None) -> None:
+        """Its first word came, or `error` before it; the provider's gate is told, too."""
+        self.ended, self.error = now, error
+        gate = self.candidate.gate
+        if error is None:
+            gate.note_answer()
+        elif error.retryable and error.code in _FAILURES:
+            gate.note_failure(now)
+
+
+class StepRecord(msgspec.Struct):
+    """One step. `usage` is None while its reply goes on, or where nothing was
+    spent. `ended` is when the reply was over; its tools have times of their own.
+    """
+
+    number: int
+    began: float
+    attempts: list[Attempt] = []
+    ended: float | None = None
+    usage: Usage | None = None
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """Who was asked last."""
+        return self.attempts[-1].candidate if self.attempts else None
+
+    @property
+    def first_word(self) -> float | None:
+        """When the reply began; None where it had no word."""
+        return self.attempts[-1].ended if self.attempts and self.attempts[-1].error is None else None
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None if nobody knows the price."""
+        candidate = self.candidate
+        if self.usage is None:
+            return 0.0
+        if candidate is None or candidate.price is None:
+            return None
+        return cost_of(self.usage, candidate.price, candidate.cache_count)
+
+
+class CallOutcome(StrEnum):
+    """How a tool call ended. ERROR: the model was told of an error. CANCELLED: with its run."""
+
+    OK = "ok"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+class ToolRecord(msgspec.Struct):
+    """One tool call; `ended` is None while it runs."""
+
+    step: int
+    call_id: str
+    name: str
+    began: float
+    ended: float | None = None
+    outcome: CallOutcome = CallOutcome.CANCELLED
+
+
+class Record:
+    """One run. `first_word` and `ended` are None until they are; `pauses` counts the pauses by the bounds of PAUSES."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.first_word: float | None = None
+        self.ended: float | None = None
+        self.steps: list[StepRecord] = []
+        self.tools: list[ToolRecord] = []
+        self.pauses = [0] * len(PAUSES)
+        self._unix = time.time() - began
+
+    @classmethod
+    def begun(cls) -> "Record":
+        """Return the record of a run that begins now."""
+        return cls(trio.current_time())
+
+    def unix(self, at: float) -> float:
+        """Return the Unix time of `at`."""
+        return self._unix + at
+
+    def begin_step(self, number: int) -> StepRecord:
+        """A step begins."""
+        self.steps.append(StepRecord(number, trio.current_time()))
+        return self.steps[-1]
+
+    def begin_attempt(self, candidate: Candidate) -> Attempt:
+        """A request of the last step goes to `candidate`."""
+        self.steps[-1].attempts.append(Attempt(candidate, trio.current_time()))
+        return self.steps[-1].attempts[-1]
+
+    def begin_call(self, call_id: str, name: str) -> ToolRecord:
+        """A tool call of the last step begins."""
+        self.tools.append(ToolRecord(len(self.steps), call_id, name, trio.current_time()))
+        return self.tools[-1]
+
+    def note_first_word(self, event: Event) -> None:
+        """`event` is the first that tells whether the provider answers."""
+        if not isinstance(event, RunFailed):
+            self.first_word = trio.current_time()
+
+    def end_step(self, usage: Usage | None) -> None:
+        """The reply of the last step is over, and has spent `usage`. A second time does nothing."""
+        if self.steps and self.steps[-1].ended is None:
+            self.steps[-1].ended = trio.current_time()
+            self.steps[-1].usage = usage
+
+    @property
+    def cost(self) -> float | None:
+        """What all steps together cost, in US dollars; None if the price of one is not known."""
+        total = 0.0
+        for step in self.steps:
+            cost = step.cost
+            if cost is None:
+                return None
+            total += cost
+        return total
