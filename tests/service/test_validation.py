@@ -25,7 +25,7 @@ from sluicegate.machine.history import (
 from sluicegate.providers.dialects import DIALECTS as CHOICES
 from sluicegate.providers.dialects import dialect_of
 from sluicegate.providers.script import Say
-from sluicegate.service.body import MAX_MESSAGES, decode_chat, history
+from sluicegate.service.body import MAX_MESSAGES, MAX_PARTS, decode_chat, history
 from sluicegate.service.options import ServiceOptions
 from sluicegate.service.problems import Problem
 from sluicegate.wire.upstream.profiles import AUTO
@@ -69,7 +69,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "deep arguments in text": (
         called(b'"{\\"a\\":' + b"[" * DEEP + b"]" * DEEP + b'}"'),
         "messages[1].tool_calls[0].arguments",
-        "must be a JSON object",
+        "nested deeper than 100 levels; send flatter",
     ),
     "array": (b"[]", "", "expected `object`, got `array`"),
     "string": (b'"Hi"', "", "expected `object`, got `str`"),
@@ -79,6 +79,11 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "messages is text": (b'{"messages":"Hi"}', "messages", "expected `array`, got `str`"),
     "message is text": (b'{"messages":["Hi"]}', "messages[0]", "expected `object`, got `str`"),
     "too many": (chat(*[HI] * (MAX_MESSAGES + 1)), "messages", f"the limit is {MAX_MESSAGES}; send fewer"),
+    "too many parts": (
+        user(b"[" + b",".join([b'{"type":"text","text":"x"}'] * (MAX_PARTS + 1)) + b"]"),
+        "messages",
+        f"{MAX_PARTS + 1} parts of content and tool calls, the limit is {MAX_PARTS}; send fewer",
+    ),
     "unknown field": (chat(more=b',"temprature":1'), "temprature", "known are messages, model, system"),
     "unknown message field": (chat(b'{"role":"user","text":"Hi"}'), "messages[0].text", "known are role, content"),
     "missing role": (chat(b'{"content":"Hi"}'), "messages[0].role", "missing required field"),

@@ -17,9 +17,12 @@ from ..machine.history import (
     ToolMessage,
     UserMessage,
 )
+from ..tools.jsontext import depth_exceeds
 from .problems import Problem
 
 MAX_MESSAGES = 2_000
+MAX_PARTS = 10_000  # of content, and tool calls, in all messages
+MAX_DEPTH = 100  # of arguments; Python's own limit depends on where it is met
 MAX_OUTPUT_TOKENS = 2**31 - 1  # what every provider can read; each has a far lower limit of its own
 
 
@@ -119,6 +122,11 @@ def _check(request: ChatRequest) -> None:
         raise Problem(400, "messages: must hold at least one message.", field="messages")
     if count > MAX_MESSAGES:
         raise Problem(400, f"messages: {count} messages, the limit is {MAX_MESSAGES}; send fewer.", field="messages")
+    lists = (each for message in request.messages for each in (message.content, message.tool_calls))
+    parts = sum(len(each) for each in lists if isinstance(each, list))
+    if parts > MAX_PARTS:
+        words = f"messages: {parts} parts of content and tool calls, the limit is {MAX_PARTS}; send fewer."
+        raise Problem(400, words, field="messages")
     if request.max_output_tokens is not None and not 1 <= request.max_output_tokens <= MAX_OUTPUT_TOKENS:
         raise Problem(400, f"max_output_tokens: must be between 1 and {MAX_OUTPUT_TOKENS}.", field="max_output_tokens")
     if request.temperature is not None and not 0 <= request.temperature <= 2:
@@ -183,6 +191,9 @@ def _arguments(call: ToolCall, field: str) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):  # msgspec does not look into what it keeps raw
         raise wrong from None
     text = text.strip() or "{}"
+    if depth_exceeds(text, MAX_DEPTH):
+        words = f"{field}.arguments: are nested deeper than {MAX_DEPTH} levels; send flatter ones."
+        raise Problem(400, words, field=f"{field}.arguments")
     if not (text.startswith("{") and is_json(text)):
         raise wrong
     return text
