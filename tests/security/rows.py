@@ -23,9 +23,9 @@ COUNTS: Final = {
     "rotations": 1_000,
     "guesses": 1_000,
     "origins": 8,
-    "echoes": 100,
+    "echoes": 400,
     "behaviours": 20,
-    "scripts": 6,
+    "scripts": 12,
     "malformed": 40,
 }
 
@@ -112,8 +112,8 @@ ROWS: Final = (
     Row(
         "JSON bombs",
         "limits of size, depth and count; what is nested too deeply is a 400",
-        "depth up to {depth}, {body_mib} MiB, {messages} messages: 400 or 413 within {cpu_seconds} s of CPU, memory bounded "
-        "by the body's size, never 500",
+        "depth up to {depth}, {body_mib} MiB, {messages} messages: 400 or 413 within {cpu_seconds} s of CPU, memory "
+        "bounded by the body's size, never 500",
         (
             "tests/security/test_bombs.py::test_a_bomb_is_refused_fast_and_in_bounded_memory",
             "tests/security/test_bombs.py::test_bombs_over_a_socket",
