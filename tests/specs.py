@@ -10,6 +10,7 @@ from typing import Any, cast
 from sluicegate.machine import reply_table, run_table
 from sluicegate.machine.diagram import actions, matrix, mermaid
 from sluicegate.machine.table import Table, arrows
+from sluicegate.service import openapi
 from sluicegate.settings import report
 from sluicegate.wire.downstream.native import schema
 
@@ -42,6 +43,7 @@ def generated() -> dict[str, str]:
                 _chapter("Run", run_table.TABLE, run_table.State, run_table.Symbol),
             ]
         ),
+        "openapi.json": json.dumps(_dedented(openapi.document(is_guarded=True)), indent=2) + "\n",
         "settings.md": f"{SETTINGS}\n{report.reference()}\n",
         "settings.schema.json": json.dumps(_dedented(report.schema()), indent=2) + "\n",
         "wire.schema.json": json.dumps(_dedented(schema()), indent=2) + "\n",

@@ -166,7 +166,7 @@ class FastH11Protocol(SafeH11Protocol):
         """
         headers = [*response.headers, *self.config.response_headers("h11")]
         lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        spent = self.keep_alive_requests >= self.config.keep_alive_max_requests  # one header more
+        spent = self.keep_alive_requests >= self.config.keep_alive_max_requests or self.is_ahead  # one header more
         if spent or self.connection.our_state is not h11.SEND_RESPONSE or not _is_sound(lines, len(headers)):
             return b""
         status, end, rest = (self.connection.send(_BARE) or b"").partition(b"\r\n")

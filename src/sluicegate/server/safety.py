@@ -9,6 +9,8 @@ H5  The timer of an idle connection is armed by the task of the application, whi
 H6  A pipelined request behind a running response stops the reading: the client's leave is not seen.
 H7  A request with a length and chunks is taken by its chunks, and its connection goes on: what a proxy in front passed
     on as a part of its body is run as a request of its own (RFC 9112, section 6.3).
+H8  An answer that comes before the end of its request's body ends the connection without saying so, and at once: the
+    next request on it is lost, or the answer itself by the reset that unread bytes cause (RFC 9112, section 9.6).
 
 Beside these: the head of a first request has no deadline, connections have no cap, TLS is closed without
 close_notify, and a connection that the application's task closes stays open when that task is cancelled.
@@ -18,6 +20,7 @@ import importlib.metadata
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Literal
 
 import h11
@@ -28,6 +31,8 @@ import hypercorn.trio.tcp_server
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
@@ -35,7 +40,7 @@ from hypercorn.typing import AppWrapper, LifespanState
 
 from ..machine.errors import SluicegateError
 from .messages import SafeTaskGroup
-from .options import ServerOptions, options_of
+from .options import ServerOptions, note_eviction, options_of
 from .safety_h2 import SHIELD_SECONDS, SafeH2Protocol, SafeStreamBuffer
 from .writer import GONE, Transport, Writer
 
@@ -113,7 +118,7 @@ class SafeTCPServer(TCPServer):
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # Hypercorn means both
         self._options = options_of(config)
         self._plain = stream if isinstance(stream, trio.SocketStream) else stream.transport_stream
-        self.writer = Writer(self._plain, self._options)
+        self.writer = Writer(self._plain, self._options, partial(note_eviction, config))
         self._tls: trio.SSLStream[trio.SocketStream] | None = None
         if not isinstance(stream, trio.SocketStream):
             stream.transport_stream = Transport(self._plain, self.writer)  # type: ignore[assignment]  # the same to TLS
@@ -224,13 +229,17 @@ class SafeTCPServer(TCPServer):
             raise trio.BrokenResourceError
 
     async def _close(self) -> None:
-        """Close in time, with close_notify under TLS."""
+        """Close in time, with close_notify under TLS. H8: what is still on its way is read first, and thrown away."""
+        protocol = self.protocol.protocol
+        lingers = isinstance(protocol, SafeH11Protocol) and protocol.is_ahead
         with trio.move_on_after(self._options.close_seconds):
             try:
                 await self.writer.drain()
                 if self._tls is None:
                     await self._plain.send_eof()
-                else:
+                while lingers and await self._plain.receive_some(MAX_RECV):
+                    pass
+                if self._tls is not None:
                     # As long as it may lack the other side's close_notify, Trio's TLS does not send its own.
                     self._tls._https_compatible = False
                     await self._tls.aclose()
@@ -272,6 +281,17 @@ class SafeH11Protocol(H11Protocol):
     def is_resumable(self) -> bool:
         """Whether the turn of a parked request has come."""
         return self.can_read.is_parked and self.connection.their_state is h11.IDLE
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the body of the request that is being answered, or was, has not come to its end."""
+        return isinstance(self.connection, h11.Connection) and self.connection.their_state is h11.SEND_BODY
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """H8: say that the connection ends with this answer."""
+        if isinstance(event, Response) and self.is_ahead:
+            event = Response(event.stream_id, [*event.headers, (b"connection", b"close")], event.status_code)
+        await super().stream_send(event)
 
     async def resume(self) -> None:
         """Handle the parked request."""

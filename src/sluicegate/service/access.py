@@ -58,7 +58,7 @@ class Everybody:
 
 
 _EVERYBODY = Caller("")
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sluicegate"'}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sluicegate"'}
 
 
 def unauthorized() -> Problem:
@@ -68,7 +68,7 @@ def unauthorized() -> Problem:
         "Authorization: send a valid key as a bearer token.",
         field="Authorization",
         code=ErrorCode.UNAUTHORIZED,
-        headers=_CHALLENGE,
+        headers=CHALLENGE,
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NoReturn, TypeAlias
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,13 @@ MAX_MESSAGES = 2_000
 MAX_PARTS = 10_000  # of content, and tool calls, in all messages
 MAX_DEPTH = 100  # of arguments; Python's own limit depends on where it is met
 MAX_OUTPUT_TOKENS = 2**31 - 1  # what every provider can read; each has a far lower limit of its own
+MAX_TEMPERATURE = 2
+IMAGE_URLS: Final = ("https://", "data:image/")
+
+
+def _described(**keywords: Any) -> msgspec.Meta:
+    """What the JSON Schema of a field says beyond its type; that it holds is checked below, in better words."""
+    return msgspec.Meta(extra_json_schema=keywords)
 
 
 class TextContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="text"):
@@ -31,7 +38,7 @@ class TextContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
 
 
 class ImageUrl(msgspec.Struct, frozen=True):
-    url: str
+    url: Annotated[str, _described(pattern=f"^({'|'.join(IMAGE_URLS)})")]
 
 
 class ImageContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="image_url"):
@@ -43,13 +50,17 @@ class FunctionCall(msgspec.Struct, frozen=True):
     arguments: str = "{}"
 
 
+def _nothing() -> msgspec.Raw:
+    return msgspec.Raw(b"{}")
+
+
 class ToolCall(msgspec.Struct, frozen=True):
     """A call as clients send it back: `{"id", "name", "arguments"}`, or Chat Completions' form with `function`."""
 
     id: str
     type: str = "function"
     name: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+    arguments: Annotated[msgspec.Raw, _described(type=["object", "string"])] = msgspec.field(default_factory=_nothing)
     function: FunctionCall | None = None
 
 
@@ -58,8 +69,8 @@ Content: TypeAlias = str | list[TextContent | ImageContent] | None
 
 class ChatMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Content = None
-    tool_calls: list[ToolCall] | None = None
+    content: Annotated[Content, _described(maxItems=MAX_PARTS)] = None
+    tool_calls: Annotated[list[ToolCall] | None, _described(maxItems=MAX_PARTS)] = None
     tool_call_id: str = ""
     name: str = ""
 
@@ -67,13 +78,13 @@ class ChatMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /chat`. `tools` names those of the server's tools that the run may use; absent: all."""
 
-    messages: list[ChatMessage]
+    messages: Annotated[list[ChatMessage], _described(minItems=1, maxItems=MAX_MESSAGES)]
     model: str = ""
     system: str = ""
     tools: list[str] | None = None
     on_disconnect: Literal["cancel", "detach"] = "cancel"
-    max_output_tokens: int | None = None
-    temperature: float | None = None
+    max_output_tokens: Annotated[int | None, _described(minimum=1, maximum=MAX_OUTPUT_TOKENS)] = None
+    temperature: Annotated[float | None, _described(minimum=0, maximum=MAX_TEMPERATURE)] = None
     stream: Literal[True] = True
 
 
@@ -129,8 +140,8 @@ def _check(request: ChatRequest) -> None:
         raise Problem(400, words, field="messages")
     if request.max_output_tokens is not None and not 1 <= request.max_output_tokens <= MAX_OUTPUT_TOKENS:
         raise Problem(400, f"max_output_tokens: must be between 1 and {MAX_OUTPUT_TOKENS}.", field="max_output_tokens")
-    if request.temperature is not None and not 0 <= request.temperature <= 2:
-        raise Problem(400, "temperature: must be between 0 and 2.", field="temperature")
+    if request.temperature is not None and not 0 <= request.temperature <= MAX_TEMPERATURE:
+        raise Problem(400, f"temperature: must be between 0 and {MAX_TEMPERATURE}.", field="temperature")
     if request.messages[-1].role not in ("user", "tool"):
         where = f"messages[{count - 1}].role"
         raise Problem(400, f"{where}: the last message must be from user or tool.", field=where)
@@ -213,7 +224,7 @@ def _parts(content: Content, where: str) -> tuple[TextPart | ImagePart, ...]:
 
 def _url(entry: ImageContent, where: str) -> str:
     url = entry.image_url.url
-    if not url.startswith(("https://", "data:image/")):
+    if not url.startswith(IMAGE_URLS):
         raise Problem(400, f"{where}.content: an image needs an https: or data:image/ URL.", field=f"{where}.content")
     return url
 

@@ -12,7 +12,8 @@ from .problems import Problem
 
 KEY_HEADER = "Idempotency-Key"
 CURSOR_HEADER = "Last-Event-ID"
-_KEY = re.compile(r'"?([A-Za-z0-9._~:-]{1,128})"?')
+NAME = "[A-Za-z0-9._~:-]{1,128}"
+_KEY = re.compile(f'"?({NAME})"?')
 _CURSOR = re.compile(r"([0-9a-f]{1,40})-(\d{1,12})")
 
 
