@@ -19,9 +19,9 @@ from quart_trio import QuartTrio
 
 from sluicegate.cli.serve import COLLECT_AFTER
 from sluicegate.machine.deltas import TextDelta
-from sluicegate.providers.environment import from_environment
 from sluicegate.providers.models import Models
 from sluicegate.providers.sdk import UpstreamOptions
+from sluicegate.providers.table import from_tables
 from sluicegate.runtime.spool import Spool, SpoolOptions
 from sluicegate.server.serve import ServerOptions, serve
 from sluicegate.service.app import Service
@@ -70,13 +70,13 @@ def _in_memory() -> App:
 
 def _with_provider() -> App:
     """The service with the provider of the environment: SDK and transport."""
-    return Service(from_environment(os.environ, UpstreamOptions()), demo).app()
+    return Service(from_tables({}, {}, UpstreamOptions(), os.environ), demo).app()
 
 
 def _with_spool() -> App:
     """The same with the spool: all that `sluicegate serve --spool` does."""
     ledger = Spool(SpoolOptions(Path(tempfile.mkdtemp())))
-    return Service(from_environment(os.environ, UpstreamOptions()), demo, ledger=ledger).app()
+    return Service(from_tables({}, {}, UpstreamOptions(), os.environ), demo, ledger=ledger).app()
 
 
 LAYERS: dict[str, Callable[[], App]] = {

@@ -10,9 +10,9 @@ import trio
 from sluicegate.cli import main
 from sluicegate.cli.parser import parse
 from sluicegate.cli.settings import settings_of
-from sluicegate.providers.environment import from_environment
 from sluicegate.providers.proxies import BadProxy, Proxies
 from sluicegate.providers.sdk import Transport, UpstreamOptions
+from sluicegate.providers.table import from_tables
 
 SECRET = "canary-4711"
 OPENAI = "https://api.openai.com/v1"
@@ -90,12 +90,14 @@ KEYS = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}
 @pytest.mark.parametrize("env", [{}, KEYS])
 def test_the_direct_transport_takes_no_proxy(env: dict[str, str]) -> None:
     with pytest.raises(BadProxy, match=r"proxy: .*set transport=stock or transport=stock-http2"):
-        from_environment(env, UpstreamOptions(proxy="http://p:1"))
-    from_environment(env | {"HTTPS_PROXY": "socks5://p"}, UpstreamOptions())  # nor looks for one
+        from_tables({}, {}, UpstreamOptions(proxy="http://p:1"), env)
+    from_tables({}, {}, UpstreamOptions(), env | {"HTTPS_PROXY": "socks5://p"})  # nor looks for one
     for transport in (Transport.STOCK, Transport.STOCK_HTTP2):
         with pytest.raises(BadProxy, match="HTTPS_PROXY"):
-            from_environment(env | {"HTTPS_PROXY": "socks5://p"}, UpstreamOptions(transport=transport))
-        from_environment(env | {"HTTPS_PROXY": "socks5://p"}, UpstreamOptions(transport=transport, proxy="http://p:1"))
+            from_tables({}, {}, UpstreamOptions(transport=transport), env | {"HTTPS_PROXY": "socks5://p"})
+        from_tables(
+            {}, {}, UpstreamOptions(transport=transport, proxy="http://p:1"), env | {"HTTPS_PROXY": "socks5://p"}
+        )
 
 
 @pytest.mark.sockets

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from sluicegate.providers.environment import from_environment
 from sluicegate.providers.sdk import Transport, UpstreamOptions
+from sluicegate.providers.table import from_tables
 from tests.path import path
 from tests.providers.origin import CA, Send, replying, running_origin
 from tests.providers.proxy import running_proxy
@@ -33,7 +33,7 @@ async def test_a_setting_is_what_the_provider_sees(
         if source == "environment":
             env["HTTPS_PROXY"] = proxy.url
         set_proxy = proxy.url if source == "setting" and transport is not Transport.DIRECT else ""
-        models = from_environment(env, UpstreamOptions(transport=transport, proxy=set_proxy))
+        models = from_tables({}, {}, UpstreamOptions(transport=transport, proxy=set_proxy), env)
         async with models.resolve("").candidates[0].provider.open(REQUEST) as chunks:
             assert b"".join([chunk async for chunk in chunks]) == reply
         await models.aclose()
@@ -55,7 +55,7 @@ async def test_more_requests_than_max_upstreams_wait(transport: Transport, tmp_p
 
     async with running_origin(silence, tmp_path, tls=False) as origin:
         env = {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": origin.url}
-        models = from_environment(env, UpstreamOptions(transport=transport, max_upstreams=2))
+        models = from_tables({}, {}, UpstreamOptions(transport=transport, max_upstreams=2), env)
         async with trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(ask)

@@ -18,7 +18,9 @@ import trio.testing
 from quart_trio import QuartTrio
 
 from sluicegate.providers.environment import provider_of
-from sluicegate.providers.models import Models
+from sluicegate.providers.gate import Gate, GateOptions
+from sluicegate.providers.models import Models, Served
+from sluicegate.providers.options import ModelOptions
 from sluicegate.providers.script import Reply
 from sluicegate.providers.scripted import Brain, ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest, decode_request
@@ -329,15 +331,32 @@ async def stack(
     options: ServiceOptions | None = None,
     pieces: int = 0,
     retries: int = 0,
+    others: Sequence[Brain | Sequence[Reply]] = (),
+    gate: GateOptions | None = None,
     ledger: Ledger | None = None,
     access: Access | None = None,
     observers: Sequence[Observer] = (LogLine(),),
     limits: Limits | None = None,
 ) -> AsyncIterator[Stack]:
-    """A service whose provider is `brain`, up and running; at the end nothing of it may be left over."""
+    """A service whose provider is `brain`, up and running; at the end nothing of it may be left over. `others` are
+    providers that its model may be had from as well, asked in that order.
+    """
     transport = ScriptedTransport(brain, pieces=pieces)
-    provider = provider_of(dialect, UpstreamOptions(), transport, "k", "http://scripted.invalid")
-    models = Models({"scripted": ready(provider)}, "scripted", "scripted-demo", max_retries=retries)
+    transports = [transport, *(ScriptedTransport(other, pieces=pieces) for other in others)]
+    served = {
+        "scripted" if not number else f"other-{number}": ready(
+            provider_of(dialect, UpstreamOptions(), each, "k", "http://scripted.invalid")
+        )
+        for number, each in enumerate(transports)
+    }
+    model = ModelOptions(tuple(f"{name}:model-of-{name}" for name in served))
+    models = Models(
+        {name: Served(each, Gate(name, gate)) for name, each in served.items()},
+        "scripted",
+        "scripted-demo",
+        {"scripted-demo": model} if others else None,
+        retries,
+    )
     service = Service(models, tools, run, options, ledger=ledger, access=access, observers=observers, limits=limits)
     app = service.app()
     async with trio.open_nursery() as nursery:
@@ -354,7 +373,7 @@ async def stack(
         else:
             async with app.test_app():
                 yield found
-    assert transport.active == 0, "an upstream was left open"
+    assert sum(each.active for each in transports) == 0, "an upstream was left open"
     assert len(service.runs) == 0, "a run was left over"
 
 

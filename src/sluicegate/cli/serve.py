@@ -14,8 +14,8 @@ from ipaddress import ip_address
 import trio
 
 from ..machine.errors import SluicegateError
-from ..providers.environment import from_environment
 from ..providers.models import Models
+from ..providers.table import from_tables
 from ..runtime.ledger import Ledger, MemoryLedger
 from ..runtime.spool import Spool, SpoolOptions
 from ..server.serve import serve, signalled
@@ -112,12 +112,19 @@ def _ledger(options: SpoolOptions | None) -> Iterator[Ledger]:
 
 
 async def _serve(settings: Settings, tools: Registry, ledger: Ledger, access: Access) -> None:
-    models = from_environment(os.environ, settings.upstream)
+    models = from_tables(settings.providers, settings.models, settings.upstream, os.environ)
     limits = Limits(settings.limits)
     service = Service(models, tools, settings.run, settings.service, ledger=ledger, access=access, limits=limits)
     _spare_the_collector()
     announcement, drain = _Announcement(models), partial(_drain, service)
-    await serve(service.app(), settings.server, drain, task_status=announcement, refuse=service.refuse)
+    await serve(
+        service.app(),
+        settings.server,
+        drain,
+        task_status=announcement,
+        refuse=service.refuse,
+        on_eviction=service.note_eviction,
+    )
 
 
 def _spare_the_collector() -> None:

@@ -30,7 +30,7 @@ class Dialect(msgspec.Struct, frozen=True):
 
     def path_for(self, model: str) -> str:
         """Return the path of a request to `model`."""
-        return self.path.replace("{model}", quote(model, safe="")) if "{" in self.path else self.path
+        return self.path.replace("{model}", quote(model, safe="!$&'()*+,=:@")) if "{" in self.path else self.path
 
 
 def dialect_of(name: str, profile: Profile = AUTO) -> Dialect:

@@ -9,15 +9,11 @@ from collections.abc import Mapping
 import httpx2
 
 from ..wire.upstream.profiles import ProfileName
-from .base import Provider
-from .demo import demo_brain
-from .models import Models, Served
+from .options import ProviderOptions, Via
 from .proxies import BadProxy, Proxies
 from .scripted import ScriptedTransport
 from .sdk import SdkProvider, Transport, UpstreamOptions
 from .transport import TrioTransport
-
-DEFAULT_MODELS = {"openai": "gpt-5-mini", "anthropic": "claude-sonnet-4-5", "scripted": "scripted-demo"}
 
 
 def provider_of(
@@ -44,28 +40,20 @@ def scripted_provider(dialect: str, transport: ScriptedTransport) -> SdkProvider
     return provider_of(dialect, UpstreamOptions(max_retries=0), transport, "scripted", base_url)
 
 
-def from_environment(env: Mapping[str, str], options: UpstreamOptions) -> Models:
-    """Return the providers for which `env` has a key, that of `options.dialect` as default; else the scripted one.
-
-    Raises BadProxy.
-    """
-    proxies = proxies_of(options, env)
-    providers: dict[str, Provider | Served] = {}
+def providers_of(env: Mapping[str, str], options: UpstreamOptions) -> dict[str, ProviderOptions]:
+    """Return the providers for which `env` has a key, that of `options.dialect` first; else the scripted one."""
     speaks_anthropic = options.dialect == "anthropic"
-    if key := env.get("OPENAI_API_KEY"):
+    providers: dict[str, ProviderOptions] = {}
+    if env.get("OPENAI_API_KEY"):
         dialect = "openai_chat" if speaks_anthropic else options.dialect
-        providers["openai"] = provider_of(
-            dialect, options, transport_of(options, proxies), key, env.get("OPENAI_BASE_URL")
-        )
-    if key := env.get("ANTHROPIC_API_KEY"):
-        base_url = env.get("ANTHROPIC_BASE_URL")
-        providers["anthropic"] = provider_of("anthropic", options, transport_of(options, proxies), key, base_url)
-    if not providers:
-        providers["scripted"] = scripted_provider(options.dialect, ScriptedTransport(demo_brain))
-    preferred = "anthropic" if speaks_anthropic else "openai"
-    default = preferred if preferred in providers else next(iter(providers))
-    default_model = options.default_model or DEFAULT_MODELS[default]
-    return Models(providers, default, default_model, max_retries=options.max_retries)
+        base_url = env.get("OPENAI_BASE_URL", "")
+        providers["openai"] = ProviderOptions(dialect=dialect, base_url=base_url, profile=options.profile)
+    if env.get("ANTHROPIC_API_KEY"):
+        base_url = env.get("ANTHROPIC_BASE_URL", "")
+        providers["anthropic"] = ProviderOptions(dialect="anthropic", base_url=base_url)
+    if speaks_anthropic:
+        providers = dict(reversed(providers.items()))
+    return providers or {"scripted": ProviderOptions(dialect=options.dialect, via=Via.SCRIPTED)}
 
 
 def proxies_of(options: UpstreamOptions, env: Mapping[str, str]) -> Proxies:

@@ -65,6 +65,11 @@ class Models:
         return tuple(served.gate for served in self._served.values())
 
     @property
+    def is_closed(self) -> bool:
+        """Whether only `names` may be asked for."""
+        return bool(self._routes)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names that may be asked for, the default one first; where any may be, that one only."""
         return tuple(dict.fromkeys((self.default_model, *self._routes)))
@@ -75,7 +80,7 @@ class Models:
         Raises UnknownModel for a name that is not in the table of models, or a prefix without a model behind it.
         """
         name = name or self.default_model
-        if self._routes:
+        if self.is_closed:
             route = self._routes.get(name)
             if route is None:
                 raise UnknownModel(f"{name!r} is not a model here; GET /models has those that are")

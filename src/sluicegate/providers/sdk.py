@@ -80,9 +80,7 @@ class UpstreamOptions:
 class SdkProvider:
     """A provider behind an official SDK client. Owns the client: `aclose` closes it."""
 
-    def __init__(
-        self, client: "SdkClient", errors: SdkErrors, dialect: Dialect
-    ) -> None:
+    def __init__(self, client: "SdkClient", errors: SdkErrors, dialect: Dialect) -> None:
         self._client = client
         self._errors = errors
         self._dialect = dialect

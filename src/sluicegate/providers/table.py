@@ -9,13 +9,15 @@ from ..machine.price import Price
 from . import prices
 from .demo import demo_brain
 from .dialects import dialect_of
-from .environment import DEFAULT_MODELS, provider_of, proxies_of, scripted_provider, transport_of
+from .environment import provider_of, providers_of, proxies_of, scripted_provider, transport_of
 from .gate import Gate
 from .models import Models, Served
 from .options import NAME, ModelOptions, ProviderOptions, Via
+from .proxies import Proxies
 from .scripted import ScriptedTransport
 from .sdk import SdkProvider, UpstreamOptions
 
+DEFAULT_MODELS = {"openai": "gpt-5-mini", "anthropic": "claude-sonnet-4-5", "scripted": "scripted-demo"}
 _HERE = ("localhost", "127.0.0.1", "::1")
 _NO_KEY = "unused"  # servers on this machine seldom want one
 
@@ -30,14 +32,17 @@ def from_tables(
     options: UpstreamOptions,
     env: Mapping[str, str],
 ) -> Models:
-    """Return the models that `models` names, of `providers`; without names, all that these have.
+    """Return the models that `models` names, of `providers` (without one, of those that `env` has a key for); without
+    names, all that these have.
 
-    Reads the price table, which blocks for 0.2 s. Raises BadTable and BadProxy.
+    Reads the price table, which blocks for 0.2 s, where a provider may be in it. Raises BadTable and BadProxy.
     """
+    providers = providers or providers_of(env, options)
     _check_names(providers, models)
-    if any(each.via is not Via.SCRIPTED for each in providers.values()):
+    if any(_may_have_prices(each) for each in providers.values()):
         prices.load()
-    served = {name: _served(name, each, options, env) for name, each in providers.items()}
+    proxies = proxies_of(options, env)
+    served = {name: _served(name, each, options, proxies, env) for name, each in providers.items()}
     default = next(iter(providers))
     return Models(served, default, _default_model(providers[default], models, options), models, options.max_retries)
 
@@ -60,17 +65,19 @@ def _default_model(first: ProviderOptions, models: Mapping[str, ModelOptions], o
         if wanted and wanted not in models:
             raise BadTable(f"upstream.default_model: {wanted!r} is none of the models; there are: {', '.join(models)}")
         return wanted or next(iter(models))
-    if wanted or first.via is Via.SCRIPTED:
-        return wanted or DEFAULT_MODELS["scripted"]
-    if first.base_url or first.via is not Via.DIRECT:
-        raise BadTable("upstream.default_model: is missing; name the model of requests that name none, or set [models]")
-    return DEFAULT_MODELS["anthropic" if first.dialect == "anthropic" else "openai"]
+    if wanted:
+        return wanted
+    if first.via is Via.AZURE:
+        raise BadTable("upstream.default_model: is missing; name the deployment for requests that name none")
+    return DEFAULT_MODELS["scripted" if first.via is Via.SCRIPTED else first.dialect.partition("_")[0]]
 
 
-def _served(name: str, each: ProviderOptions, options: UpstreamOptions, env: Mapping[str, str]) -> Served:
+def _served(
+    name: str, each: ProviderOptions, options: UpstreamOptions, proxies: Proxies, env: Mapping[str, str]
+) -> Served:
     own = {model: price.price() for model, price in each.prices.items()}
     return Served(
-        _provider(name, each, options, env),
+        _provider(name, each, options, proxies, env),
         Gate(name, each.gate),
         partial(_price, own, each),
         dialect_of(each.dialect).cache_count,
@@ -78,7 +85,7 @@ def _served(name: str, each: ProviderOptions, options: UpstreamOptions, env: Map
 
 
 def _price(own: Mapping[str, Price], each: ProviderOptions, model: str) -> Price | None:
-    if model in own or each.via is Via.SCRIPTED:
+    if model in own or not _may_have_prices(each):
         return own.get(model)
     match each.via:
         case Via.AZURE:
@@ -87,13 +94,15 @@ def _price(own: Mapping[str, Price], each: ProviderOptions, model: str) -> Price
             return prices.price_of(model, "google", None)
     if not each.base_url:
         return prices.price_of(model, "anthropic" if each.dialect == "anthropic" else "openai", None)
-    return None if _is_here(each.base_url) else prices.price_of(model, None, each.base_url)
+    return prices.price_of(model, None, each.base_url)
 
 
-def _provider(name: str, each: ProviderOptions, options: UpstreamOptions, env: Mapping[str, str]) -> SdkProvider:
+def _provider(
+    name: str, each: ProviderOptions, options: UpstreamOptions, proxies: Proxies, env: Mapping[str, str]
+) -> SdkProvider:
     if each.via is Via.SCRIPTED:
         return scripted_provider(each.dialect, ScriptedTransport(demo_brain))
-    transport = transport_of(options, proxies_of(options, env))
+    transport = transport_of(options, proxies)
     match each.via:
         case Via.AZURE:
             from .openai import azure_provider
@@ -118,6 +127,10 @@ def _key(name: str, each: ProviderOptions, env: Mapping[str, str]) -> str:
     if each.base_url and not each.api_key_env and _is_here(each.base_url):
         return _NO_KEY
     raise BadTable(f"providers.{name}.api_key: is missing; set the variable {variable}, or name another in api_key_env")
+
+
+def _may_have_prices(each: ProviderOptions) -> bool:
+    return each.via is not Via.SCRIPTED and not _is_here(each.base_url)
 
 
 def _is_here(base_url: str) -> bool:

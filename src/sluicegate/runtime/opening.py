@@ -1,10 +1,10 @@
 """The beginning of a reply: what comes before its first word is held back, so that another provider may be asked."""
 
-from ..machine.deltas import Delta, Eof, Failure, Started, UsageDelta
+from ..machine.deltas import Delta, Eof, Failure, FinishNotice, Started, UsageDelta
 from ..machine.errors import RunError
 from ..machine.reply import TRUNCATED
 
-_SILENT = (Started, UsageDelta)
+_SILENT = (Started, UsageDelta, FinishNotice)
 _ENDS = (Failure, Eof)
 
 

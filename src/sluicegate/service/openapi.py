@@ -1,6 +1,6 @@
 """The service as an OpenAPI document, made from the types that it reads and writes.
 
-What is said of a route stands in `ROUTES`. Left out are what HTTP itself gives to every route (405 and OPTIONS, and
+What is said of a route stands in `ROUTES`, and in `METRICS` where there are any. Left out are what HTTP itself gives to every route (405 and OPTIONS, and
 answers to what is no HTTP) and the headers of CORS, which the Fetch standard describes.
 """
 
@@ -15,7 +15,9 @@ from ..machine.errors import ErrorCode
 from ..wire.downstream.native import FRAMES
 from .access import CHALLENGE
 from .body import ChatRequest
+from .catalog import ModelList
 from .naming import CURSOR_HEADER, KEY_HEADER, NAME
+from .options import MetricsAccess
 from .problems import SAFE, STATUS, ProblemInfo
 from .stream import HEADERS
 
@@ -86,6 +88,7 @@ _GUARD: Final = {
     401: _problem([ErrorCode.UNAUTHORIZED], has=("WWW-Authenticate",)),
     503: _problem([ErrorCode.UPSTREAM_ERROR]),
 }
+_TEXT: Final[Json] = {"type": "string"}
 _FIXED: Final = {name: value for name, value in HEADERS.items() if name != "Content-Type"}
 # Before OpenAPI 3.2, tools take the schema of an event stream for that of one event.
 _STREAM: Final = Reply("Server-sent events.", _FIXED, ("Run-Id",), (), {HEADERS["Content-Type"]: _named("Event")})
@@ -125,6 +128,14 @@ ROUTES: Final = (
         ("run_id",),
         is_guarded=True,
     ),
+    Route(
+        "GET",
+        "/models",
+        "list_models",
+        "The models that the caller may ask for.",
+        {200: Reply("They are.", content={_JSON: _named("ModelList")}), 500: _BUG},
+        is_guarded=True,
+    ),
     Route("GET", "/healthz", "healthz", "The process is up.", {200: Reply("It is.", content=_state("ok"))}),
     Route(
         "GET",
@@ -144,18 +155,25 @@ ROUTES: Final = (
         {200: Reply("An OpenAPI document.", content={_JSON: {"type": "object", "required": ["openapi"]}})},
     ),
 )
+METRICS: Final = Route(
+    "GET",
+    "/metrics",
+    "metrics",
+    "What Prometheus reads; OpenMetrics where Accept asks for that.",
+    {200: Reply("Metrics.", content={"text/plain": _TEXT, "application/openmetrics-text": _TEXT})},
+)
 
 
 @cache
-def encoded(*, is_guarded: bool) -> bytes:
+def encoded(*, is_guarded: bool, metrics: MetricsAccess = MetricsAccess.KEY) -> bytes:
     """Return the document as JSON, see `document`."""
-    return msgspec.json.encode(document(is_guarded=is_guarded))
+    return msgspec.json.encode(document(is_guarded=is_guarded, metrics=metrics))
 
 
-def document(*, is_guarded: bool) -> Json:
-    """Return the document of a service that asks who asks, or of one that does not."""
+def document(*, is_guarded: bool, metrics: MetricsAccess = MetricsAccess.KEY) -> Json:
+    """Return the document of a service that asks who asks, or of one that does not; `metrics` as it is set."""
     paths: dict[str, Json] = {}
-    for route in ROUTES:
+    for route in _routes(metrics):
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, is_guarded=is_guarded)
         if route.method == "GET":
             paths[route.path]["head"] = _head(_operation(route, is_guarded=is_guarded))
@@ -170,6 +188,12 @@ def document(*, is_guarded: bool) -> Json:
         "paths": paths,
         "components": {"schemas": _schemas(), "parameters": _PARAMETERS, "headers": _HEADERS, **bearer},
     }
+
+
+def _routes(metrics: MetricsAccess) -> Iterable[Route]:
+    yield from ROUTES
+    if metrics is not MetricsAccess.OFF:
+        yield METRICS._replace(is_guarded=metrics is MetricsAccess.KEY)
 
 
 def _operation(route: Route, *, is_guarded: bool) -> Json:
@@ -206,7 +230,9 @@ def _response(reply: Reply) -> Json:
 
 
 def _schemas() -> Json:
-    (_, _, *frames), schemas = msgspec.json.schema_components((ChatRequest, ProblemInfo, *FRAMES), ref_template=_REF)
+    (_, _, _, *frames), schemas = msgspec.json.schema_components(
+        (ChatRequest, ProblemInfo, ModelList, *FRAMES), ref_template=_REF
+    )
     data = {"type": "string", "contentMediaType": _JSON, "contentSchema": _named("Frame")}
     return {
         **schemas,

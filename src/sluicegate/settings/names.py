@@ -3,13 +3,14 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from .model import Settings
 
 Path: TypeAlias = tuple[str, ...]
+ANY: Final = "NAME"  # stands in a path for the name that a table is given where it is set
 
 
 class Leaf(NamedTuple):
@@ -25,19 +26,22 @@ class Leaf(NamedTuple):
 
     @property
     def members(self) -> "tuple[Leaf, ...]":
-        """The settings of each of its tables, for an array of tables."""
-        arguments = typing.get_args(self.kind)
-        if typing.get_origin(self.kind) is not tuple or not dataclasses.is_dataclass(arguments[0]):
+        """The settings of each of its tables, for an array of tables and for tables by name."""
+        origin, arguments = typing.get_origin(self.kind), typing.get_args(self.kind)
+        if origin not in (tuple, dict) or not dataclasses.is_dataclass(table := arguments[origin is dict]):
             return ()
-        return tuple(_of_table(cast(type, arguments[0]), self.path))
+        return tuple(_of_table(cast(type, table), (*self.path, ANY) if origin is dict else self.path))
 
 
 def names_in(table: Path) -> list[str]:
     """Return the names of what may stand in `table`, or in each table of that array."""
-    inside = [leaf for each in leaves() for leaf in (each, *each.members)]
     depth = len(table)
     return list(
-        dict.fromkeys(leaf.path[depth] for leaf in inside if len(leaf.path) > depth and leaf.path[:depth] == table)
+        dict.fromkeys(
+            leaf.path[depth]
+            for leaf in _with_members(leaves())
+            if len(leaf.path) > depth and _is_called(table, leaf.path[:depth])
+        )
     )
 
 
@@ -59,7 +63,19 @@ def path_of(name: str) -> Path:
         return (exact or found)[0]
     if found:
         raise ValueError(f"{name!r} may mean {' or '.join('.'.join(path) for path in found)}; write one of these")
+    if any(ANY in leaf.path and _is_called(wanted, leaf.path) for leaf in _with_members(leaves())):
+        return wanted
     raise ValueError(f"there is no setting {name!r}; the names are {', '.join(leaf.name for leaf in leaves())}")
+
+
+def _with_members(found: Iterable[Leaf]) -> Iterator[Leaf]:
+    for leaf in found:
+        yield leaf
+        yield from _with_members(leaf.members)
+
+
+def _is_called(path: Path, pattern: Path) -> bool:
+    return len(path) == len(pattern) and all(each in (name, ANY) for name, each in zip(path, pattern, strict=True))
 
 
 def _of_settings() -> Iterator[Leaf]:

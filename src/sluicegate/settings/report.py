@@ -2,28 +2,52 @@
 
 import dataclasses
 import json
+import re
 import typing
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from .model import NESTED, PREFIX, Settings
-from .names import Leaf, is_union, leaves
+from .names import ANY, Leaf, Path, is_union, leaves
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _LONG = 10_000  # from here on, digits in groups are easier to read
 
 
 def effective(settings: Settings) -> str:
     """Return every setting in force as TOML, comments with its default where that is another."""
-    tables: dict[str, list[str]] = {}
-    for leaf in leaves():
-        value = _value(settings, leaf)
-        if value is None:
-            continue
-        note = "" if value == leaf.default else f"  # default {_toml(leaf.default)}" if _has_default(leaf) else ""
-        tables.setdefault(".".join(leaf.path[:-1]), []).append(f"{leaf.path[-1]} = {_toml(value)}{note}")
-    return "\n\n".join("\n".join([*([f"[{name}]"] if name else []), *lines]) for name, lines in tables.items())
+    tables: dict[Path, list[str]] = {}
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    _show(tables, (), {name: getattr(settings, name) for name in defaults}, defaults)
+    return "\n\n".join("\n".join([*([f"[{_name(path)}]"] if path else []), *lines]) for path, lines in tables.items())
+
+
+def _show(tables: dict[Path, list[str]], path: Path, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Add what is in the table `path` to `tables`, and the tables in it."""
+    for name, value in values.items():
+        default = defaults.get(name, dataclasses.MISSING)
+        if isinstance(value, dict):
+            for key, table in value.items():
+                _show_options(tables, (*path, name, key), table)
+        elif dataclasses.is_dataclass(value):
+            _show_options(tables, (*path, name), value)
+        elif value is not None:
+            known = value != default and default is not dataclasses.MISSING
+            note = f"  # default {_toml(default)}" if known and default is not None else ""
+            tables.setdefault(path, []).append(f"{name} = {_toml(value)}{note}")
+
+
+def _show_options(tables: dict[Path, list[str]], path: Path, options: Any) -> None:
+    fields = dataclasses.fields(options)
+    defaults = {field.name: field.default for field in fields}
+    _show(tables, path, {field.name: getattr(options, field.name) for field in fields}, defaults)
+
+
+def _name(path: Path) -> str:
+    return ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in path)
 
 
 def schema() -> dict[str, Any]:
@@ -39,22 +63,23 @@ def reference() -> str:
         name = ".".join(leaf.path[:-1])
         variable = PREFIX + NESTED.join(leaf.path).upper()
         sections.setdefault(f"`[{name}]`" if name else "At the top", []).append(f"{_row(leaf, known)} `{variable}` |")
-        if leaf.members:
-            sections[f"`[[{leaf.name}]]`"] = [f"{_row(member, known)} |" for member in leaf.members]
+        _refer(sections, leaf, known)
     head = "| name | what | default | | in the environment |\n|---|---|---|---|---|"
     return "\n\n".join("\n".join([f"## {title}", "", head, *rows]) for title, rows in sections.items())
 
 
+def _refer(sections: dict[str, list[str]], leaf: Leaf, known: dict[str, Any]) -> None:
+    """Add the sections of the tables in `leaf`."""
+    for member in leaf.members:
+        name = ".".join(member.path[:-1])
+        title = f"`[{name}]`" if ANY in member.path else f"`[[{name}]]`"
+        sections.setdefault(title, []).append(f"{_row(member, known)} |")
+        _refer(sections, member, known)
+
+
 def _row(leaf: Leaf, known: dict[str, Any]) -> str:
-    default = f"`{_toml(leaf.default)}`" if _has_default(leaf) and leaf.default not in (None, ()) else "-"
+    default = f"`{_toml(leaf.default)}`" if _has_default(leaf) and leaf.default not in (None, (), {}) else "-"
     return f"| `{leaf.path[-1]}` | {_kind(leaf.kind)} | {default} | {_description(leaf, known)} |"
-
-
-def _value(settings: Settings, leaf: Leaf) -> Any:
-    value: Any = settings
-    for name in leaf.path:
-        value = getattr(value, name, None)
-    return value
 
 
 def _has_default(leaf: Leaf) -> bool:
@@ -81,7 +106,8 @@ def _description(leaf: Leaf, known: dict[str, Any]) -> str:
     """The room's own words about a setting."""
     node = known
     for name in leaf.path:
-        node = _resolved(node, known["$defs"])["properties"][name]
+        inside = _resolved(node, known["$defs"])
+        node = inside["additionalProperties"] if name == ANY else inside["properties"][name]
     return " ".join(node.get("description", "").split())
 
 
@@ -98,6 +124,8 @@ def _kind(kind: Any) -> str:
     if origin is typing.Annotated:
         bounds = "".join(_bound(each) for each in arguments[1:])
         return _kind(arguments[0]) + bounds
+    if origin is dict:
+        return "tables"
     if origin is tuple:
         return "tables" if dataclasses.is_dataclass(arguments[0]) else f"list of {_kind(arguments[0])}s"
     if origin is typing.Literal:
