@@ -34,10 +34,13 @@ class Shares(NamedTuple):
 
 
 class Limits:
-    """An `Observer` that lets runs in and counts them. `now` is a clock in seconds that does not go back."""
+    """An `Observer` that lets runs in and counts them. `now` is a clock in seconds that does not go back. Addresses
+    need to be told only where they are limited, `by_address`.
+    """
 
     def __init__(self, options: LimitOptions, now: Callable[[], float] = trio.current_time) -> None:
         self.options = options
+        self.by_address = options.address != _NOTHING
         self._now = now
         self._meters: dict[tuple[str, str], _Meter] = {}
         self._runs: dict[str, list[tuple[_Meter, int]]] = {}
