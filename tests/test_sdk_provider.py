@@ -140,6 +140,12 @@ async def test_a_request_made_from_a_template_is_what_the_sdk_builds(
         return httpx2.Response(200 if len(asked) % 4 else 500, content=b"data: [DONE]\n\n")
 
     requests = [Request("m", (UserMessage((TextPart("hello" * size),)),)) for size in (1, 50, 2, 0)]
+    traces: list[dict[str, str]] = [
+        {"traceparent": "00-1"},
+        {"traceparent": "00-2", "tracestate": "a=b"},
+        {},
+        {"traceparent": "00-4"},
+    ]
 
     async def ask() -> list[tuple[str, str, list[tuple[str, str]], bytes, object]]:
         asked.clear()
@@ -147,8 +153,8 @@ async def test_a_request_made_from_a_template_is_what_the_sdk_builds(
             dialect, UpstreamOptions(), httpx2.MockTransport(answer), SECRET, "http://provider.invalid/v1?version=7"
         )
         cast(Any, upstream)._client.max_retries = 1  # which ours has not, but its template has to bear
-        for request in requests:
-            async with upstream.open(request):
+        for request, trace in zip(requests, traces, strict=True):
+            async with upstream.open(request, trace):
                 pass
         await upstream.aclose()
         return [
@@ -162,6 +168,10 @@ async def test_a_request_made_from_a_template_is_what_the_sdk_builds(
     monkeypatch.setattr(Templated, "_kept", lambda _client, _what: {})
     assert await ask() == copied
     assert len(copied) == 5
+    assert [{name: value for name, value in headers if name.startswith("trace")} for _, _, headers, _, _ in copied] == [
+        *traces,
+        traces[-1],  # of the retry, too
+    ]
     assert [dict(headers)["x-stainless-retry-count"] for _, _, headers, _, _ in copied] == ["0"] * 4 + ["1"]
 
 

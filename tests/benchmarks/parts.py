@@ -8,7 +8,7 @@ read, as they come from a provider that streams steadily. `x json` compares with
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TypeAlias
@@ -21,6 +21,7 @@ from sluicegate.machine.history import Request, TextPart, UserMessage
 from sluicegate.machine.reply import Reply
 from sluicegate.machine.run import Run
 from sluicegate.machine.run_inputs import Begin, OpenUpstream, StartTools
+from sluicegate.providers.base import NO_TRACE
 from sluicegate.providers.dialects import DIALECTS, dialect_of
 from sluicegate.providers.route import route_to
 from sluicegate.runtime.alarms import Alarms
@@ -50,7 +51,9 @@ class MemoryProvider:
     def decoder(self) -> Decoder:
         return self._dialect.decoder()
 
-    def open(self, _request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def open(
+        self, _request: Request, _trace: Mapping[str, str] = NO_TRACE
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return self._open()
 
     @asynccontextmanager

@@ -1,6 +1,6 @@
 """`path.walk` is the driver: the same reads through `runtime.driver.Driver` give the same run."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Any
@@ -12,6 +12,7 @@ import trio.testing
 from sluicegate.machine.events import Event, ToolActivity, ToolResult
 from sluicegate.machine.history import Request
 from sluicegate.machine.run import Run
+from sluicegate.providers.base import NO_TRACE
 from sluicegate.providers.route import route_to
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
@@ -52,7 +53,7 @@ class Provider:
         return path.DECODERS[self._dialect]()
 
     @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self, request: Request, _trace: Mapping[str, str] = NO_TRACE) -> AsyncIterator[AsyncIterator[bytes]]:
         assert request.model == path.REQUEST.model
         yield self._said(next(self._replies))
 

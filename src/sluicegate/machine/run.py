@@ -67,6 +67,7 @@ class Run:
         self.step = 0
         self.terminal: Terminal | None = None
         self.spent: list[Usage] = []  # by each step whose reply has begun, until the one that goes on
+        self.reasons: list[FinishReason | None] = []  # why each of these ended; None: it was cut off
         self._request = request
         self._limits = limits or RunLimits()
         self._eager = eager
@@ -119,6 +120,11 @@ class Run:
         if not self.replying:
             return self._spent
         return add_usage(self._spent, self._step_usage())
+
+    @property
+    def reply_tokens(self) -> int:
+        """What the reply that is under way has come to, by the published estimator."""
+        return self._reply.estimated_output_tokens
 
     def _fire(self, symbol: Symbol, happened: Any, outputs: list[Output]) -> None:
         arrow = self._table[self.state].get(symbol)
@@ -224,6 +230,7 @@ class Run:
     def _spend(self, _happened: object, _outputs: list[Output]) -> None:
         usage = self._step_usage()
         self.spent.append(usage)
+        self.reasons.append(self._reply.finish_reason if self._reply.state is ReplyState.DONE else None)
         self._spent = add_usage(self._spent, usage)
 
     def _keep_reply(self, _happened: object, _outputs: list[Output]) -> None:

@@ -1,6 +1,6 @@
 """What the runtime needs of a provider, and the ways in which one fails."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, Self, runtime_checkable
 
@@ -11,6 +11,7 @@ from ..wire.upstream.base import Decoder
 # Under this name a transport of ours hands out the body beside the response, as a Body: two layers of generators fewer
 # for each token, and a close that waits for nobody.
 BODY: Final = "sluicegate.body"
+NO_TRACE: Final[Mapping[str, str]] = {}
 
 
 @runtime_checkable
@@ -61,8 +62,11 @@ class Provider(Protocol):
         """Return a fresh decoder for one reply of this provider's dialect."""
         ...
 
-    def open(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def open(
+        self, request: Request, trace: Mapping[str, str] = NO_TRACE
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Send `request`; inside the context, iterate over the raw bytes of the reply, all of one read at a time.
+        `trace` has the headers of its trace context (`traceparent` and `tracestate`), which go along.
 
         Entering raises ProviderUnavailable or ProviderRejected; what iterating raises leaves the context as StreamLost.
         Leaving the context closes the upstream at once unless it was read to its end; then the connection is kept.

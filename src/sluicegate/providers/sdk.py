@@ -4,7 +4,7 @@ The body is encoded once, by our wire: the SDKs' typed `create` costs 1 ms for a
 conversation, `post` with finished bytes 0.6 ms for both.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +18,7 @@ from ..machine.history import Request
 from ..machine.quantities import DOCUMENTED, Count, Seconds
 from ..wire.upstream.base import Decoder
 from ..wire.upstream.profiles import ProfileName
-from .base import BODY, Body
+from .base import BODY, NO_TRACE, Body
 from .bounds import bound_refusal, inflated
 from .dialects import Dialect, DialectName
 from .failures import SdkErrors, lost, opening
@@ -89,10 +89,10 @@ class SdkProvider:
         return self._dialect.decoder()
 
     @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self, request: Request, trace: Mapping[str, str] = NO_TRACE) -> AsyncIterator[AsyncIterator[bytes]]:
         with opening(self._errors):
             path = self._dialect.path_for(request.model)
-            response = await self._client.post_bytes(path, self._dialect.encode(request), _HEADERS)
+            response = await self._client.post_bytes(path, self._dialect.encode(request), _HEADERS, trace)
         body = _plain_body(response)
         try:
             if body is not None:

@@ -1,4 +1,5 @@
-"""An SDK's request, built by the SDK once and then copied: from one reply to the next only its body differs.
+"""An SDK's request, built by the SDK once and then copied: from one reply to the next only its body differs, and its
+place in a trace.
 
 Merging headers, options and URLs anew is half the cost of opening an upstream: 0.42 ms with it, 0.21 ms with copies.
 """
@@ -8,7 +9,8 @@ from typing import Any
 
 import httpx2
 
-_OF_THE_BODY = ("content-length", "transfer-encoding")
+_OF_THE_TRACE = ("traceparent", "tracestate")
+_OF_ONE_REQUEST = ("content-length", "transfer-encoding", *_OF_THE_TRACE)
 
 
 class Templated:
@@ -16,16 +18,19 @@ class Templated:
     with; a test holds its copies against what the SDK builds. Retries, whose headers count them, are built by the SDK.
     """
 
-    async def post_bytes(self, path: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Response:
-        """Do what the SDK's `post` does, streaming. `headers` are those of the first call for `path`: the SDK makes its
-        options of them once, and later ones differ from those in their content only.
+    async def post_bytes(
+        self, path: str, content: bytes, headers: Mapping[str, str], trace: Mapping[str, str]
+    ) -> httpx2.Response:
+        """Do what the SDK's `post` does, streaming. `headers` are the same in each call for `path`: the SDK makes its
+        options of them once, and later ones differ from those in content and `trace` only.
         """
+        all_headers = {**headers, **trace} if trace else headers
         options = self._kept("options").get(path)
         if options is not None:
-            copy = options.model_copy(update={"content": content})
+            copy = options.model_copy(update={"content": content, "headers": all_headers})
             return await super().request(httpx2.Response, copy, stream=True)  # type: ignore[misc,no-any-return]
         response: httpx2.Response = await super().post(  # type: ignore[misc]  # of the SDK's client, as above
-            path, cast_to=httpx2.Response, stream=True, content=content, options={"headers": headers}
+            path, cast_to=httpx2.Response, stream=True, content=content, options={"headers": all_headers}
         )
         return response
 
@@ -42,15 +47,19 @@ class Templated:
         template = templates.get(options.url)
         if template is None:
             template = templates[options.url] = self._built_anew(options)
-            for name in _OF_THE_BODY:
+            for name in _OF_ONE_REQUEST:
                 template.headers.pop(name, None)
-        return httpx2.Request(
+        request = httpx2.Request(
             template.method,
             template.url,
             headers=template.headers,
             content=options.content,
             extensions=template.extensions,
         )
+        for name in _OF_THE_TRACE:
+            if name in options.headers:
+                request.headers[name] = options.headers[name]
+        return request
 
     def _kept(self, what: str) -> dict[str, Any]:
         # Made here, because the SDK's __init__ knows nothing of it.

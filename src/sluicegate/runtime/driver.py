@@ -18,11 +18,12 @@ from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
 from ..machine.usage import estimate_prompt_tokens
-from ..providers.base import Body, ProviderError
+from ..providers.base import NO_TRACE, Body, ProviderError
 from ..providers.route import Candidate, Route, Turns
 from ..tools.registry import Registry
 from .alarms import Alarms
 from .batch import Batch
+from .budget import Budget
 from .feed import Feed, Reader, ReaderState
 from .ledger import Intent, Ledger, MemoryLedger, Settlement, Source
 from .merge import merged
@@ -30,6 +31,7 @@ from .opening import Opening
 from .options import RunOptions
 from .ports import Sink
 from .record import Attempt, Record
+from .spending import Spending
 from .watch import Watch
 
 _ORDERS: Final = (OpenUpstream, StartTools)
@@ -75,11 +77,14 @@ class Driver:
         ledger: Ledger | None = None,
         on_disconnect: OnDisconnect = OnDisconnect.CANCEL,
         owner: str = "",
+        key: str = "",
+        budget: Budget | None = None,
     ) -> None:
         self.run = run
         self.feed = feed
         self.on_disconnect = on_disconnect
         self.owner = owner
+        self.key = key
         self.phase = Phase.OPENING
         self.first: Event | None = None
         self.answered = trio.Event()
@@ -90,6 +95,8 @@ class Driver:
         self._tools = tools
         self._options = options
         self._ledger = ledger or MemoryLedger()
+        self._budget = budget
+        self._spending = None if budget is None else Spending(budget, run, self.record)
         self._scope: trio.CancelScope | None = None  # while it drives
         self._batch: Batch | None = None
         self._body: Body | None = None  # of the step that is being read
@@ -100,6 +107,9 @@ class Driver:
     async def drive(self, alarms: Alarms) -> None:
         """Run to the end. Never raises but Cancelled (and then the log has its terminal event all the same)."""
         self._watch.start(alarms)
+        if self._budget is not None:
+            self._budget.begin()
+            self._watch.limit(self._budget.room().seconds, self._budget.late())
         try:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
@@ -177,12 +187,25 @@ class Driver:
         outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
         run, usage, record = self.run, terminal.usage, self.record
         record.ended = trio.current_time()
-        entry = Settlement(run.run_id, self.owner, run.model, run.step, usage, Source.of(usage), outcome, record.cost)
-        self._ledger.settle(entry)
+        if self._spending is not None:
+            self._spending.end(usage)
+        self._ledger.settle(
+            Settlement(
+                run.run_id,
+                self.owner,
+                run.model,
+                run.step,
+                usage,
+                Source.of(usage),
+                outcome,
+                record.cost,
+                self.key,
+                record.ended - record.began,
+            )
+        )
 
     def _end_step(self) -> None:
-        run = self.run
-        self.record.end_step(run.spent[run.step - 1] if 0 < run.step <= len(run.spent) else None)
+        self.record.end_step(self.run.spent, self.run.reasons)
 
     def _end(self, terminal: Terminal) -> None:
         self._wake.set()
@@ -195,7 +218,9 @@ class Driver:
                 case OpenUpstream():
                     if output.step == 1:
                         prompt_tokens = estimate_prompt_tokens(output.request.messages)
-                        self._ledger.intend(Intent(self.run.run_id, self.owner, self.run.model, prompt_tokens))
+                        self._ledger.intend(
+                            Intent(self.run.run_id, self.owner, self.run.model, prompt_tokens, self.key)
+                        )
                     self._wanted = output
                     self._wake.set()
                 case StartTools(calls=calls):
@@ -240,9 +265,16 @@ class Driver:
         step, provider = wanted.step, candidate.provider
         attempt = self.record.begin_attempt(candidate)
         request = msgspec.structs.replace(wanted.request, model=candidate.model)
+        trace = self.record.trace
+        headers = NO_TRACE if trace is None else trace.headers(attempt.span_id)
+        if self._spending is not None:
+            if (too_much := self._spending.ask(candidate, request)) is not None:
+                self.tell(UpstreamFailed(too_much))
+                return False
+            request = self._spending.capped(request)
         self._body, self._opening = None, Opening()
         try:
-            async with provider.open(request) as chunks:
+            async with provider.open(request, headers) as chunks:
                 decoder = provider.decoder()
                 self.phase = Phase.STREAMING
                 self._body = chunks if isinstance(chunks, Body) else None
@@ -280,7 +312,7 @@ class Driver:
     def _is_given_up(self, attempt: Attempt, turns: Turns, failure: RunError | None) -> bool:
         """The opening is over: note how `attempt` goes, and return whether another one takes its place."""
         now = trio.current_time()
-        attempt.answered(now, failure)
+        attempt.answered(now, failure, "" if self._opening is None else self._opening.model)
         if failure is None:
             self._answered_by = attempt.candidate
             return False
@@ -316,6 +348,9 @@ class Driver:
         if outputs:  # a provider that only shows that it is there (pings, usage) is none that answers
             self._perform(outputs)
             self._watch.hear()
+            if self._spending is not None and wants_more and (too_much := self._spending.read()) is not None:
+                self.cancel(too_much)
+                wants_more = False
         if not wants_more:
             self._end_step()
             self._watch.stop_listening()

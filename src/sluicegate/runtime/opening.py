@@ -9,10 +9,13 @@ _ENDS = (Failure, Eof)
 
 
 class Opening:
-    """Holds deltas until the reply has its first word, or has failed without one (`failure`). Then `take` them."""
+    """Holds deltas until the reply has its first word, or has failed without one (`failure`). Then `take` them.
+    `model` is what the provider calls the model, "" where it does not say.
+    """
 
     def __init__(self) -> None:
         self.failure: RunError | None = None
+        self.model = ""
         self._held: list[Delta] = []
 
     def feed(self, deltas: list[Delta]) -> bool:
@@ -23,6 +26,8 @@ class Opening:
                 break
             if not isinstance(delta, _SILENT):
                 break
+            if isinstance(delta, Started):
+                self.model = self.model or delta.model
         else:
             self._held += deltas
             return False

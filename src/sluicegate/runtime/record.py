@@ -5,17 +5,19 @@ Times are Trio's, in seconds; `unix` makes Unix times of them.
 
 import math
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 import trio
 
-from ..machine.deltas import Usage
+from ..machine.deltas import FinishReason, Usage
 from ..machine.errors import ErrorCode, RunError
 from ..machine.events import Event, RunFailed
 from ..machine.price import cost_of
 from ..providers.route import Candidate
+from .trace import Trace, new_span_id
 
 # Upper bounds, in seconds, of the pauses between two reads of a reply that brought something.
 PAUSES: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, math.inf)
@@ -25,16 +27,20 @@ _FAILURES: Final = (ErrorCode.UPSTREAM_ERROR, ErrorCode.TIMEOUT, ErrorCode.OVERL
 
 
 class Attempt(msgspec.Struct):
-    """One request to a provider. `ended` is when it had its first word, or failed before that with `error`."""
+    """One request to a provider. `ended` is when it had its first word, or failed before that with `error`. `model` is
+    what the provider calls the model, `span_id` its place in the run's trace; "" where there is none.
+    """
 
     candidate: Candidate
     began: float
     ended: float | None = None
     error: RunError | None = None
+    model: str = ""
+    span_id: str = ""
 
-    def answered(self, now: float, error: RunError | None) -> None:
-        """Its first word came, or `error` before it; the provider's gate is told, too."""
-        self.ended, self.error = now, error
+    def answered(self, now: float, error: RunError | None, model: str = "") -> None:
+        """Its first word came, of `model`, or `error` before it; the provider's gate is told, too."""
+        self.ended, self.error, self.model = now, error, model
         gate = self.candidate.gate
         if error is None:
             gate.note_answer()
@@ -43,8 +49,8 @@ class Attempt(msgspec.Struct):
 
 
 class StepRecord(msgspec.Struct):
-    """One step. `usage` is None while its reply goes on, or where nothing was
-    spent. `ended` is when the reply was over; its tools have times of their own.
+    """One step. `usage` is None while its reply goes on, or where nothing was spent. `ended` is when the reply was
+    over; its tools have times of their own. `finish_reason` is None where the reply was cut off.
     """
 
     number: int
@@ -52,6 +58,7 @@ class StepRecord(msgspec.Struct):
     attempts: list[Attempt] = []
     ended: float | None = None
     usage: Usage | None = None
+    finish_reason: FinishReason | None = None
 
     @property
     def candidate(self) -> Candidate | None:
@@ -94,10 +101,13 @@ class ToolRecord(msgspec.Struct):
 
 
 class Record:
-    """One run. `first_word` and `ended` are None until they are; `pauses` counts the pauses by the bounds of PAUSES."""
+    """One run. `first_word` and `ended` are None until they are; `pauses` counts the pauses by the bounds of PAUSES.
+    `trace` is its place in a trace, None where it is not traced.
+    """
 
     def __init__(self, began: float) -> None:
         self.began = began
+        self.trace: Trace | None = None
         self.first_word: float | None = None
         self.ended: float | None = None
         self.steps: list[StepRecord] = []
@@ -121,8 +131,11 @@ class Record:
 
     def begin_attempt(self, candidate: Candidate) -> Attempt:
         """A request of the last step goes to `candidate`."""
-        self.steps[-1].attempts.append(Attempt(candidate, trio.current_time()))
-        return self.steps[-1].attempts[-1]
+        attempt = Attempt(candidate, trio.current_time())
+        if self.trace is not None:
+            attempt.span_id = new_span_id()
+        self.steps[-1].attempts.append(attempt)
+        return attempt
 
     def begin_call(self, call_id: str, name: str) -> ToolRecord:
         """A tool call of the last step begins."""
@@ -134,11 +147,15 @@ class Record:
         if not isinstance(event, RunFailed):
             self.first_word = trio.current_time()
 
-    def end_step(self, usage: Usage | None) -> None:
-        """The reply of the last step is over, and has spent `usage`. A second time does nothing."""
-        if self.steps and self.steps[-1].ended is None:
-            self.steps[-1].ended = trio.current_time()
-            self.steps[-1].usage = usage
+    def end_step(self, spent: Sequence[Usage], reasons: Sequence[FinishReason | None]) -> None:
+        """The reply of the last step is over; `spent` and `reasons` have what each step came to, in order. A second
+        time does nothing.
+        """
+        if not self.steps or (step := self.steps[-1]).ended is not None:
+            return
+        step.ended = trio.current_time()
+        if step.number <= len(spent):
+            step.usage, step.finish_reason = spent[step.number - 1], reasons[step.number - 1]
 
     @property
     def cost(self) -> float | None:
