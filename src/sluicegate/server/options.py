@@ -1,6 +1,7 @@
 """The frozen options of this room."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeAlias
 
@@ -54,9 +55,12 @@ class ServerOptions:
 class SafeConfig(Config):
     """Hypercorn's configuration, and what it has no place for."""
 
-    def __init__(self, options: ServerOptions, refuse: Refuse | None = None) -> None:
+    def __init__(
+        self, options: ServerOptions, refuse: Refuse | None = None, on_eviction: Callable[[], None] = lambda: None
+    ) -> None:
         self.options = options
         self.refuse = refuse
+        self.on_eviction = on_eviction
         self.listening: list[socket.socket] = []
 
     def create_sockets(self) -> Sockets:
@@ -69,3 +73,9 @@ class SafeConfig(Config):
 def options_of(config: Config) -> ServerOptions:
     """Return the options that `config` carries, or the defaults."""
     return config.options if isinstance(config, SafeConfig) else ServerOptions()
+
+
+def note_eviction(config: Config) -> None:
+    """Tell whoever `config` names that a client was cut off because it takes too little."""
+    if isinstance(config, SafeConfig):
+        config.on_eviction()

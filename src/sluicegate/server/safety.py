@@ -20,6 +20,7 @@ import importlib.metadata
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Literal
 
 import h11
@@ -39,7 +40,7 @@ from hypercorn.typing import AppWrapper, LifespanState
 
 from ..machine.errors import SluicegateError
 from .messages import SafeTaskGroup
-from .options import ServerOptions, options_of
+from .options import ServerOptions, note_eviction, options_of
 from .safety_h2 import SHIELD_SECONDS, SafeH2Protocol, SafeStreamBuffer
 from .writer import GONE, Transport, Writer
 
@@ -117,7 +118,7 @@ class SafeTCPServer(TCPServer):
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # Hypercorn means both
         self._options = options_of(config)
         self._plain = stream if isinstance(stream, trio.SocketStream) else stream.transport_stream
-        self.writer = Writer(self._plain, self._options)
+        self.writer = Writer(self._plain, self._options, partial(note_eviction, config))
         self._tls: trio.SSLStream[trio.SocketStream] | None = None
         if not isinstance(stream, trio.SocketStream):
             stream.transport_stream = Transport(self._plain, self.writer)  # type: ignore[assignment]  # the same to TLS

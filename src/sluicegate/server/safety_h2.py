@@ -24,7 +24,7 @@ from hypercorn.typing import Event as Flag
 from hyperframe.frame import GoAwayFrame
 from priority.priority import DeadlockError, MissingStreamError
 
-from .options import options_of
+from .options import note_eviction, options_of
 from .writer import Patience
 
 SHIELD_SECONDS: Final = 5.0  # for what is shielded: it waits for no client, so they are never needed
@@ -194,6 +194,7 @@ class SafeH2Protocol(H2Protocol):
         now = trio.current_time()
         for stream_id, buffer in list(self.stream_buffers.items()):
             if buffer.patience.deadline <= now:
+                note_eviction(self.config)
                 await self._reset(stream_id, h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
                 await self._close_stream(stream_id)
                 await self.send(Updated(idle=self.idle))

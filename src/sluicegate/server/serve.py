@@ -37,14 +37,16 @@ async def serve(
     stopped: Callable[[], Awaitable[None]] = signalled,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
     refuse: Refuse | None = None,
+    on_eviction: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve `app` until `stopped` returns; then await `drain` (it ends the streams; requests are still taken, to be
     refused by the application), close idle connections at once and the others within `graceful_seconds`, whatever
-    their clients do. `refuse` answers, before the application hears of it, a request that goes no further. Reports the
-    bound addresses as started. Raises CannotListen, UnknownHypercorn.
+    their clients do. `refuse` answers, before the application hears of it, a request that goes no further;
+    `on_eviction` hears of each client that is cut off because it takes too little. Reports the bound addresses as
+    started. Raises CannotListen, UnknownHypercorn.
     """
     fast_path.install()
-    config = _configure(options, refuse)
+    config = _configure(options, refuse, on_eviction)
 
     async def stop() -> None:
         await stopped()
@@ -53,8 +55,8 @@ async def serve(
     await hypercorn_serve(app, config, shutdown_trigger=stop, task_status=task_status)
 
 
-def _configure(options: ServerOptions, refuse: Refuse | None) -> SafeConfig:
-    config = SafeConfig(options, refuse)
+def _configure(options: ServerOptions, refuse: Refuse | None, on_eviction: Callable[[], None]) -> SafeConfig:
+    config = SafeConfig(options, refuse, on_eviction)
     config.certfile, config.keyfile = options.certfile, options.keyfile
     _check_certificate(config)
     # Bound here, because Hypercorn would raise from inside its nurseries.

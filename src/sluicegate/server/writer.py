@@ -1,6 +1,7 @@
 """The sending half of a connection: never holds up who writes, and gives a client only so much time to take it."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Final, Literal
 
 import trio
@@ -50,14 +51,17 @@ class Patience:
 
 class Writer:
     """Writes in order and without waiting, so no lock guards a write, and no shield: what the system does not take is
-    kept, and a cancelled wait loses nothing of it.
+    kept, and a cancelled wait loses nothing of it. `on_eviction` hears of a client that takes too little.
     """
 
-    def __init__(self, stream: trio.SocketStream, options: ServerOptions) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, options: ServerOptions, on_eviction: Callable[[], None] = lambda: None
+    ) -> None:
         self._stream = stream
         self._kept = bytearray()
         self._patience = Patience(options.write_seconds, options.least_rate)
         self._draining = trio.Lock()
+        self._on_eviction = on_eviction
 
     def write(self, data: bytes) -> Literal["accepted", "full"]:
         """Give the system what it takes now and keep the rest. Raises OSError where the connection is gone."""
@@ -93,6 +97,8 @@ class Writer:
                         await trio.lowlevel.wait_writable(self._stream.socket)
                         self._flush()
             if trio.current_time() >= self._patience.deadline:
+                if self._kept:  # else another wait was first
+                    self._on_eviction()
                 await self.abort()
                 raise trio.BrokenResourceError("the client takes too little")
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 from quart import Response
+from werkzeug.exceptions import HTTPException
 
 from ..machine.errors import ErrorCode, RunError
 
@@ -23,7 +24,12 @@ STATUS = {
     ErrorCode.REPLICA_LOST: 503,
     ErrorCode.INTERNAL: 500,
 }
-
+_SAID = {
+    404: "There is nothing here; POST /chat starts a run.",
+    405: "This method is not allowed here.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large (max_body_bytes).",
+}
 
 # What is said to browsers with every answer: to take it for what it is called, and not to keep it.
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -73,6 +79,13 @@ class Problem(Exception):
         for name, value in self.headers.items():
             response.headers[name] = value
         return response
+
+
+def problem_of(error: HTTPException) -> Problem:
+    """Return what is answered where Quart raises `error`, in our words."""
+    status = error.code or 500
+    allowed = {name: value for name, value in error.get_headers() if name.lower() == "allow"}
+    return Problem(status, _SAID.get(status, f"{error.name}."), headers=allowed)
 
 
 def respond_run_error(error: RunError) -> Response | None:
