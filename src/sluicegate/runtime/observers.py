@@ -13,7 +13,7 @@ class Observer(Protocol):
     """Synchronous, and must not raise."""
 
     def started(self, driver: Driver) -> None:
-        """`driver` is about to be driven."""
+        """`driver` is about to be driven. Called in the context of the request that asked for it."""
         ...
 
     def ended(self, driver: Driver) -> None:

@@ -1,13 +1,20 @@
 """The frozen options of this room."""
 
+import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from annotated_types import Ge, Gt, Le
+from pydantic import SecretStr
 
 from ..machine.quantities import DOCUMENTED, Bytes, Count, Seconds, SomeSeconds
 from .addresses import networks_of
 from .cors import checked_origin
+
+SomeDollars: TypeAlias = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,20 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class BudgetOptions:
+    """What may be spent; without a number, any."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
+    tokens: Count | None = None
+    """Tokens, of prompts and replies."""
+    dollars: SomeDollars | None = None
+    """US dollars, by the prices of the models."""
+    seconds: SomeSeconds | None = None
+    """Seconds that runs take."""
+
+
+@dataclass(frozen=True)
 class LimitOptions:
     """What is allowed for each key (or owner of tokens), for each model, end user and address."""
 
@@ -36,6 +57,12 @@ class LimitOptions:
     """For each model, all callers together."""
     user: Rates = field(default_factory=Rates)
     """For each end user, where the caller names one."""
+    run_budget: BudgetOptions = field(default_factory=BudgetOptions)
+    """For each run whose key has no budget of its own."""
+    key_budget: BudgetOptions = field(default_factory=BudgetOptions)
+    """For each key that has no budget of its own, and for each owner of tokens: all its runs of one day, by UTC."""
+    day_budget: BudgetOptions = field(default_factory=BudgetOptions)
+    """For all runs of one day together, by UTC."""
     user_header: str = ""
     """The header in which a caller's backend names the end user; without it, there are none."""
     address: Rates = field(default_factory=Rates)
@@ -98,6 +125,14 @@ class AccessOptions:
     """Whether everybody may use the service over the network where there are neither keys nor issuers."""
 
 
+class MetricsAccess(StrEnum):
+    """Who may read metrics. KEY: whoever may use the service. OPEN: everybody. OFF: nobody, and none are counted."""
+
+    KEY = "key"
+    OPEN = "open"
+    OFF = "off"
+
+
 @dataclass(frozen=True)
 class ServiceOptions:
     """How requests are taken. Times in seconds, sizes in bytes."""
@@ -119,8 +154,49 @@ class ServiceOptions:
     # Not even this machine by default: whoever is on it could choose the address that they are counted for.
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks of proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1`; of nobody else's."""
+    metrics: MetricsAccess = MetricsAccess.KEY
+    """Who may read `/metrics`: those with a key, where keys or tokens are asked for; everybody; nobody."""
 
     def __post_init__(self) -> None:
         for origin in self.cors_origins:
             checked_origin("cors_origins", origin)
         networks_of("trusted_proxies", self.trusted_proxies)
+
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[!-~]([\t -~]*[!-~])?")
+
+
+@dataclass(frozen=True)
+class TelemetryOptions:
+    """Traces and metrics for OpenTelemetry. Nothing of what is said is in them: no text, no arguments, no results."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = DOCUMENTED
+
+    otlp_endpoint: str = ""
+    """Where a collector takes OTLP over HTTP, such as `http://127.0.0.1:4318`; "" for no telemetry. Needs the packages
+    of the extra `otel`."""
+    otlp_headers: SecretStr | None = None
+    """Headers for it, `NAME=VALUE,NAME=VALUE`, what is special in a value as %XX; without it,
+    OTEL_EXPORTER_OTLP_HEADERS. Better not in a file: SLUICEGATE_TELEMETRY__OTLP_HEADERS."""
+    service_name: str = ""
+    """What this service is called there; "" for OTEL_SERVICE_NAME, or else `sluicegate`."""
+    sample_ratio: Annotated[float, Ge(0), Le(1)] = 1.0
+    """The part of all runs whose spans are sent, unless who asks has decided (`traceparent`). Metrics have all runs."""
+
+    def __post_init__(self) -> None:
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("https://", "http://")):
+            raise ValueError(f"otlp_endpoint: must begin with https:// or http://, is {self.otlp_endpoint!r}")
+        self.headers()
+
+    def headers(self) -> dict[str, str] | None:
+        """Return the headers; None where they are not set. Raises ValueError, without a value in it."""
+        if self.otlp_headers is None:
+            return None
+        headers = {}
+        for each in self.otlp_headers.get_secret_value().split(","):
+            name, equals, value = (part.strip() for part in each.partition("="))
+            if not equals or not _HEADER.fullmatch(name) or not _HEADER_VALUE.fullmatch(unquote(value)):
+                raise ValueError("otlp_headers: must be NAME=VALUE,NAME=VALUE; write what is special in a value as %XX")
+            headers[name.lower()] = unquote(value)
+        return headers

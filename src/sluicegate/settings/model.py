@@ -7,7 +7,7 @@ from ..providers.sdk import UpstreamOptions
 from ..runtime.options import RunOptions
 from ..runtime.spool import SpoolOptions
 from ..server.options import ServerOptions
-from ..service.options import AccessOptions, LimitOptions, ServiceOptions
+from ..service.options import AccessOptions, LimitOptions, ServiceOptions, TelemetryOptions
 
 PREFIX = "SLUICEGATE_"
 NESTED = "__"
@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """Who may use the service."""
     limits: LimitOptions = LimitOptions()
     """How much each of them may use."""
+    telemetry: TelemetryOptions = TelemetryOptions()
+    """What OpenTelemetry is told."""
     run: RunOptions = RunOptions()
     """How runs are driven, and their limits."""
     upstream: UpstreamOptions = UpstreamOptions()
