@@ -155,7 +155,11 @@ class Server:
         self._nursery = nursery
         self.clean: object = None  # what there is of tasks and descriptors without a client
         self.patience = patience  # seconds until what has not happened is taken not to happen
+        self.evicted = 0  # clients that took too little
         self._numbers = itertools.count()
+
+    def note_eviction(self) -> None:
+        self.evicted += 1
 
     def path(self, kind: str) -> str:
         """A path of that kind, used by nobody else."""
@@ -282,7 +286,7 @@ async def running(
         async def run(task_status: trio.TaskStatus[list[str]]) -> None:
             try:
                 if build == "ours":
-                    await serve(served, options, drain, server.stop.wait, task_status, refuse)
+                    await serve(served, options, drain, server.stop.wait, task_status, refuse, server.note_eviction)
                 else:
                     await hypercorn_serve(
                         served, released_config(options), shutdown_trigger=server.stop.wait, task_status=task_status

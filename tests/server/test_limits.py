@@ -75,7 +75,7 @@ TLS = pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
 @WAYS
 @TLS
 async def test_a_client_that_takes_nothing_is_cut_off(ask: Ask, tls: bool, certificate: Certificate) -> None:
-    """Its producer is told, and has not produced much. On every path."""
+    """Its producer is told, and has not produced much. On every path. It is counted once."""
     async with ours(certificate if tls else None) as server:
         path = server.path("flood")
         began = trio.current_time()
@@ -87,6 +87,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(ask: Ask, tls: bool, certi
         await trio.aclose_forcefully(stream)
         assert await server.still_serves()
         await server.wait_clean()
+        assert server.evicted == 1
 
 
 @TLS

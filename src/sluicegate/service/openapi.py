@@ -1,7 +1,8 @@
 """The service as an OpenAPI document, made from the types that it reads and writes.
 
-What is said of a route stands in `ROUTES`, and in `METRICS` where there are any. Left out are what HTTP itself gives to every route (405 and OPTIONS, and
-answers to what is no HTTP) and the headers of CORS, which the Fetch standard describes.
+What is said of a route stands in `ROUTES`, and in `METRICS` where there are any. Left out are what HTTP itself gives
+to every route (405 and OPTIONS, and answers to what is no HTTP) and the headers of CORS, which the Fetch standard
+describes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from ..wire.downstream.native import FRAMES
 from .access import CHALLENGE
 from .body import ChatRequest
 from .catalog import ModelList
+from .metrics import OPEN_METRICS, TEXT
 from .naming import CURSOR_HEADER, KEY_HEADER, NAME
 from .options import MetricsAccess
 from .problems import SAFE, STATUS, ProblemInfo
@@ -160,7 +162,7 @@ METRICS: Final = Route(
     "/metrics",
     "metrics",
     "What Prometheus reads; OpenMetrics where Accept asks for that.",
-    {200: Reply("Metrics.", content={"text/plain": _TEXT, "application/openmetrics-text": _TEXT})},
+    {200: Reply("Metrics.", content={TEXT: _TEXT, OPEN_METRICS: _TEXT})},
 )
 
 
