@@ -15,6 +15,7 @@ from sluicegate.tools import Isolation, Tool, ToolContext, ToolOutcome, abandone
 from sluicegate.tools.containment import GRACE
 from sluicegate.tools.process import process_limiter
 from tests import isolated_tools, processes
+from tests.security.rows import COUNTS
 
 pytestmark = pytest.mark.alone
 
@@ -113,6 +114,10 @@ async def leaving_nothing() -> AsyncIterator[Watch]:
     while abandoned_threads():
         await trio.lowlevel.checkpoint()
     released.clear()
+
+
+def test_there_are_enough_ways_to_misbehave() -> None:
+    assert len(BEHAVIOURS) >= COUNTS["behaviours"]
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)

@@ -148,7 +148,10 @@ ROWS: Final = (
         "limits are evaded by X-Forwarded-For",
         "limits go by key; only proxies that are named are believed",
         "{rotations} rotated values: the same number of 429",
-        (),
+        (
+            "tests/service/test_addresses.py::test_thousand_made_up_addresses_are_worth_none",
+            "tests/service/test_addresses.py::test_the_client_is_who_asked_the_first_trusted_proxy",
+        ),
     ),
     Row(
         "another one's run is guessed",
@@ -172,8 +175,14 @@ ROWS: Final = (
     Row(
         "secrets and prompts in logs",
         "redacted by default; line ends escaped",
-        "a canary key and a canary text through every fault at DEBUG: not in logs, traces, metrics, bodies",
-        (),
+        "a canary text through every ending: not in traces and metrics; a canary key in every provider's error: not in "
+        "logs and bodies",
+        (
+            "tests/service/test_telemetry.py::test_a_run_is_told_as_it_went",
+            "tests/service/test_metrics.py::test_metrics_are_what_ledger_and_records_say",
+            "tests/service/test_metrics.py::test_what_is_refused_is_counted_by_status_and_code",
+            "tests/service/test_errors.py::test_before_the_first_byte_an_error_is_a_status",
+        ),
     ),
     Row(
         "a provider's errors give something away",
@@ -224,7 +233,11 @@ ROWS: Final = (
         "packages of others",
         "exact pins with hashes, an SBOM",
         "installs with `--require-hashes`; the SBOM is valid",
-        (),
+        (
+            "tests/test_supply.py::test_all_that_comes_with_these_is_pinned_as_well",
+            "tests/test_supply.py::test_pins_that_were_spoiled_are_found",
+            "tests/test_supply.py::test_the_bill_of_materials_is_valid_and_has_everything_that_is_installed",
+        ),
     ),
 )
 

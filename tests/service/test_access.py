@@ -14,11 +14,12 @@ from sluicegate.service.files import LOOK_EVERY
 from sluicegate.service.key_file import KeyFile, KeyFileError, KeyRing
 from sluicegate.service.keys import NewKey, is_secret_of, make_key
 from sluicegate.service.problems import Problem
+from tests.security.rows import COUNTS
 
 from .harness import JSON, LINKS, Answer, Stack, over, stack
 
 BODY = b'{"messages": [{"role": "user", "content": "Hi"}]%b}'
-FUZZED, TRIES = 10_000, 1_000
+FUZZED, TRIES = COUNTS["authorizations"], COUNTS["guesses"]
 SERVICE = Path(__file__).resolve().parents[2] / "src" / "sluicegate" / "service"
 SECRETS = {"hash", "secret", "token", "text", "key"}
 

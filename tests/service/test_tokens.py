@@ -27,6 +27,7 @@ from sluicegate.service.keys import make_key
 from sluicegate.service.options import IssuerOptions
 from sluicegate.service.problems import Problem
 from sluicegate.service.tokens import MAX_OWNER, Tokens
+from tests.security.rows import COUNTS
 
 ISSUER, AUDIENCE = "https://issuer.test", "sluicegate"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -143,6 +144,10 @@ FORGED: dict[str, Callable[[], str]] = {
     "a header nested without end": lambda: f"{NESTED}.e30.e30",
     "no JSON": lambda: "e30.e30.e30",
 }
+
+
+def test_there_are_enough_forgeries() -> None:
+    assert len(FORGED) >= COUNTS["forgeries"]
 
 
 @pytest.mark.parametrize("name", FORGED)
