@@ -1,5 +1,5 @@
 """`sluicegate deploy nginx | systemd`: configuration for what stands around the service, its timeouts taken from the
-settings, since the two must agree: a proxy that gives up first cuts streams off.
+settings, since the two must agree: a proxy that gives up first cuts streams off. `deploy grafana` depends on none.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ..settings import BadSettings, Settings
+from .dashboard import grafana
 from .settings import add_settings, config_of, settings_of
 
 SILENCES = 4  # of heartbeats that a proxy waits for
@@ -83,7 +84,7 @@ WantedBy=multi-user.target
 
 
 def add_deploy(parser: argparse.ArgumentParser) -> None:
-    """Add the two commands, each with all arguments that are settings."""
+    """Add the commands, those that depend on settings with all arguments that are such."""
     commands = parser.add_subparsers(required=True, metavar="WHAT")
     for name, make, words in (
         ("nginx", nginx, "print a site for nginx, to be put into sites-enabled"),
@@ -92,6 +93,8 @@ def add_deploy(parser: argparse.ArgumentParser) -> None:
         command = commands.add_parser(name, help=words)
         add_settings(command)
         command.set_defaults(run=_printing(make))
+    dashboard = commands.add_parser("grafana", help="print a dashboard for Grafana, to be imported there")
+    dashboard.set_defaults(run=run_grafana)
 
 
 def nginx(settings: Settings, _config: Path | None) -> str:
@@ -124,6 +127,12 @@ def systemd(settings: Settings, config: Path | None) -> str:
         files=settings.server.max_connections + settings.upstream.max_upstreams + MORE_FILES,
         writable="" if spool is None else f"\nReadWritePaths={folder / spool}",
     )
+
+
+def run_grafana(_options: argparse.Namespace) -> int:
+    """Print the dashboard; 0."""
+    print(grafana(), end="")
+    return 0
 
 
 def _printing(make: Callable[[Settings, Path | None], str]) -> Callable[[argparse.Namespace], int]:
