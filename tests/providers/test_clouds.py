@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import anthropic
 import httpx2
@@ -14,7 +15,7 @@ from sluicegate.providers.openai import azure_provider
 from sluicegate.providers.sdk import SdkProvider, UpstreamOptions
 
 MODELS = ("gpt-5-mini", "my deployment/2", "claude-sonnet-4-5@20250929", "a:b&c")
-TURNS = [{"role": "user", "content": "Hi"}]
+TURNS: Any = [{"role": "user", "content": "Hi"}]
 # Of our way to send, of the SDK's own parser of streams, or of the name of our class.
 _OURS = {
     "content-length",
@@ -69,7 +70,7 @@ async def test_azure_is_asked_as_its_sdk_asks(model: str) -> None:
         api_version=version,
         http_client=httpx2.AsyncClient(transport=recorder.transport),
     )
-    async with await sdk.chat.completions.create(model=model, messages=TURNS, stream=True):  # type: ignore[call-overload]  # plain dicts
+    async with await sdk.chat.completions.create(model=model, messages=TURNS, stream=True):
         pass
     mine = await ours(lambda way: azure_provider(UpstreamOptions(), way, "secret", endpoint, version), model)
     assert mine[0].headers["api-key"] == "secret"
@@ -86,7 +87,7 @@ async def test_vertex_is_asked_as_its_sdk_asks(model: str, region: str) -> None:
         region=region,
         http_client=httpx2.AsyncClient(transport=recorder.transport),
     )
-    async with await sdk.messages.create(model=model, messages=TURNS, max_tokens=100, stream=True):  # type: ignore[call-overload]  # plain dicts
+    async with await sdk.messages.create(model=model, messages=TURNS, max_tokens=100, stream=True):
         pass
     mine = await ours(lambda way: vertex_provider(UpstreamOptions(), way, "secret", None, "unit", region), model)
     assert mine[0].headers["authorization"] == "Bearer secret"

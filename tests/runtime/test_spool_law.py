@@ -38,7 +38,7 @@ FLIPS = (1, 32, 128, 255)
 
 
 def intent(run_id: str, prompt_tokens: int = 7) -> Intent:
-    return Intent(run_id, "anna", "m", prompt_tokens, NOW)
+    return Intent(run_id, "anna", "m", prompt_tokens, at=NOW)
 
 
 def settlement(run_id: str, output_tokens: int = 5) -> Settlement:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import h11
@@ -17,6 +18,8 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
+from sluicegate.machine.price import Price
+from sluicegate.providers.dialects import dialect_of
 from sluicegate.providers.environment import provider_of
 from sluicegate.providers.gate import Gate, GateOptions
 from sluicegate.providers.models import Models, Served
@@ -32,6 +35,7 @@ from sluicegate.runtime.options import RunOptions
 from sluicegate.server.serve import ServerOptions, serve
 from sluicegate.service.access import Access
 from sluicegate.service.app import Service
+from sluicegate.service.budgets import Budgets
 from sluicegate.service.limits import Limits
 from sluicegate.service.options import ServiceOptions
 from sluicegate.tools.builtin import demo
@@ -40,6 +44,7 @@ from sluicegate.wire.downstream.native import schema
 
 DIALECTS = ("openai_chat", "openai_responses", "anthropic")
 MAX_WRITE = 16 * 1024
+COUNTS = {name: dialect_of(name).cache_count for name in DIALECTS}
 JSON = {"Content-Type": "application/json"}
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b":\n\n"
@@ -337,6 +342,8 @@ async def stack(
     access: Access | None = None,
     observers: Sequence[Observer] = (LogLine(),),
     limits: Limits | None = None,
+    budgets: Budgets | None = None,
+    prices: Mapping[str, Price] = MappingProxyType({}),
 ) -> AsyncIterator[Stack]:
     """A service whose provider is `brain`, up and running; at the end nothing of it may be left over. `others` are
     providers that its model may be had from as well, asked in that order.
@@ -351,13 +358,15 @@ async def stack(
     }
     model = ModelOptions(tuple(f"{name}:model-of-{name}" for name in served))
     models = Models(
-        {name: Served(each, Gate(name, gate)) for name, each in served.items()},
+        {name: Served(each, Gate(name, gate), prices.get, COUNTS[dialect]) for name, each in served.items()},
         "scripted",
         "scripted-demo",
         {"scripted-demo": model} if others else None,
         retries,
     )
-    service = Service(models, tools, run, options, ledger=ledger, access=access, observers=observers, limits=limits)
+    service = Service(
+        models, tools, run, options, ledger=ledger, access=access, observers=observers, limits=limits, budgets=budgets
+    )
     app = service.app()
     async with trio.open_nursery() as nursery:
         found = Stack(service, transport, nursery, app)
@@ -365,7 +374,15 @@ async def stack(
             stop = trio.Event()
 
             async def start(task_status: trio.TaskStatus[list[str]]) -> None:
-                await serve(app, ServerOptions(port=0), service.drain, stop.wait, task_status, service.refuse)
+                await serve(
+                    app,
+                    ServerOptions(port=0),
+                    service.drain,
+                    stop.wait,
+                    task_status,
+                    service.refuse,
+                    service.note_eviction,
+                )
 
             found.url = (await nursery.start(start))[0]
             yield found

@@ -9,7 +9,6 @@ import trio
 from sluicegate.machine.events import RunFailed
 from sluicegate.providers.gate import GateOptions
 from sluicegate.providers.script import Call, Cut, Fail, Pause, Reply, Reset, Say, Status, Think, Unreachable
-from sluicegate.providers.scripted import Brain
 from sluicegate.providers.scripted_request import ScriptedRequest
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.ledger import MemoryLedger
@@ -240,6 +239,3 @@ def test_what_a_cut_opening_cost_is_counted_when_the_client_leaves() -> None:
         assert ledger.settlements[0].usage.input_tokens > 0
 
     virtually(test)
-
-
-_: Brain = Counting(ANSWER)  # that it is one, the type checker sees

@@ -42,7 +42,7 @@ BAD = {
     ),
     "[zzz]\na = 1": (
         "zzz: there is no such setting; "
-        "there are tools, server, service, access, limits, run, upstream, spool ({file}, line 1)"
+        "there are tools, server, service, access, limits, telemetry, run, upstream, providers, models, spool ({file}, line 1)"
     ),
     "[run.limits]\nsteps = 1.5": "run.limits.steps: must be a whole number, is 1.5 ({file}, line 2)",
     "run = 3": "run: must be a table, [run] ({file}, line 1)",
@@ -99,4 +99,4 @@ def test_the_end_of_a_name_is_enough_where_it_is_clear() -> None:
     assert path_of("stall_seconds") == ("run", "stall_seconds")
     assert path_of("limits.steps") == path_of("steps") == ("run", "limits", "steps")
     with pytest.raises(ValueError, match=r"the names are tools, server\.host"):
-        path_of("seconds")
+        path_of("nothing")

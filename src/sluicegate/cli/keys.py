@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from ..service.access import Grants
 from ..service.key_file import KeyFile, KeyFileError
 from ..service.keys import Key, make_key
-from ..service.options import Rates
+from ..service.options import BudgetOptions, Rates
 from ..settings import BadSettings, read
 from .settings import config_of
 
@@ -22,6 +22,8 @@ _RATES: Final = {
     "tokens_per_minute": "tokens within 60 seconds",
     "concurrent_runs": "runs at once",
 }
+_BUDGETS: Final = {"run_budget": "one run", "day_budget": "all runs of a day (UTC)"}
+_SPENT: Final = {"tokens": "tokens", "dollars": "US dollars", "seconds": "seconds"}
 _Action: TypeAlias = Callable[[KeyFile, argparse.Namespace], int]
 
 
@@ -38,6 +40,11 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--days", type=_days, metavar="N", help="until it expires (default: never)")
     for name in _RATES:
         create.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=_RATES[name])
+    for budget, whose in _BUDGETS.items():
+        for what, unit in _SPENT.items():
+            kind = _count if what == "tokens" else _amount
+            flag = f"--{budget.partition('_')[0]}-{what}"
+            create.add_argument(flag, type=kind, metavar="N", help=f"{unit} that {whose} may take")
     create.set_defaults(run=_reporting(_create))
     listing = commands.add_parser("list", help="list the keys, without their secrets")
     listing.set_defaults(run=_reporting(_list))
@@ -52,12 +59,24 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
 def _create(file: KeyFile, options: argparse.Namespace) -> int:
     now = time.time()
     rates = Rates(*(getattr(options, name) for name in _RATES))
-    grants = Grants(options.models, options.tools, not options.no_detach, None if rates == Rates() else rates)
+    grants = Grants(
+        options.models,
+        options.tools,
+        not options.no_detach,
+        None if rates == Rates() else rates,
+        **{budget: _budget(options, budget) for budget in _BUDGETS},
+    )
     key, text = make_key(options.owner, now, grants, None if options.days is None else now + options.days * DAY)
     file.add(key)
     print(text)
     print(f"This is shown once. Its id is {key.id}; send it as `Authorization: Bearer ...`.", file=sys.stderr)
     return 0
+
+
+def _budget(options: argparse.Namespace, budget: str) -> BudgetOptions | None:
+    """The budget that was asked for; None for that of the settings."""
+    found = BudgetOptions(*(getattr(options, f"{budget.partition('_')[0]}_{what}") for what in _SPENT))
+    return None if found == BudgetOptions() else found
 
 
 def _list(file: KeyFile, _options: argparse.Namespace) -> int:
@@ -103,9 +122,14 @@ def _state(key: Key, now: float) -> str:
 
 def _allows(grants: Grants) -> str:
     words = [f"{name}: {','.join(names) or 'none'}" for name, names in _lists(grants) if names is not None]
-    rates = dataclasses.asdict(grants.rates) if grants.rates is not None else {}
-    words += [f"{name.replace('_', ' ')}: {most}" for name, most in rates.items() if most is not None]
+    words += _numbers("", grants.rates)
+    words += [*_numbers("a run: ", grants.run_budget), *_numbers("a day: ", grants.day_budget)]
     return "; ".join([*words, *([] if grants.detach else ["no detach"])]) or "all"
+
+
+def _numbers(whose: str, limits: Rates | BudgetOptions | None) -> list[str]:
+    known = dataclasses.asdict(limits) if limits is not None else {}
+    return [f"{whose}{name.replace('_', ' ')}: {most:,}" for name, most in known.items() if most is not None]
 
 
 def _lists(grants: Grants) -> tuple[tuple[str, tuple[str, ...] | None], ...]:
@@ -131,6 +155,13 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return count
+
+
+def _amount(text: str) -> float:
+    amount = float(text)
+    if not 0 < amount < float("inf"):
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return amount
 
 
 def _days(text: str) -> float:

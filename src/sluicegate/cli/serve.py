@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from ipaddress import ip_address
@@ -17,10 +17,12 @@ from ..machine.errors import SluicegateError
 from ..providers.models import Models
 from ..providers.table import from_tables
 from ..runtime.ledger import Ledger, MemoryLedger
+from ..runtime.observers import Observer
 from ..runtime.spool import Spool, SpoolOptions
 from ..server.serve import serve, signalled
 from ..service.access import Access, Everybody
 from ..service.app import Service
+from ..service.budgets import Budgets
 from ..service.key_file import KeyRing
 from ..service.limits import Limits
 from ..settings import BadSettings, Settings
@@ -28,6 +30,7 @@ from ..tools.builtin import demo
 from ..tools.loading import load
 from ..tools.registry import Registry
 from .settings import settings_of
+from .telemetry import observing
 
 COLLECT_AFTER = 10_000  # objects made and not freed
 
@@ -62,8 +65,9 @@ def run_serve(options: argparse.Namespace) -> int:
         settings = settings_of(options)
         tools = load(settings.tools) if settings.tools else demo
         access = _access(settings)
-        with _ledger(settings.spool) as ledger:
-            trio.run(_serve, settings, tools, ledger, access)
+        budgets = Budgets(settings.limits)
+        with observing(settings, tools) as observers, _ledger(settings.spool, budgets) as ledger:
+            trio.run(_serve, settings, tools, ledger, access, budgets, observers)
     except BadSettings as error:
         for fault in error.faults:
             print(f"sluicegate serve: {fault}", file=sys.stderr)
@@ -103,18 +107,34 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def _ledger(options: SpoolOptions | None) -> Iterator[Ledger]:
+def _ledger(options: SpoolOptions | None, budgets: Budgets) -> Iterator[Ledger]:
     if options is None:
         yield MemoryLedger()
         return
-    with closing(Spool(options)) as spool:
+    with closing(Spool(options, seen=budgets.restore)) as spool:
         yield spool
 
 
-async def _serve(settings: Settings, tools: Registry, ledger: Ledger, access: Access) -> None:
+async def _serve(
+    settings: Settings,
+    tools: Registry,
+    ledger: Ledger,
+    access: Access,
+    budgets: Budgets,
+    observers: Sequence[Observer],
+) -> None:
     models = from_tables(settings.providers, settings.models, settings.upstream, os.environ)
-    limits = Limits(settings.limits)
-    service = Service(models, tools, settings.run, settings.service, ledger=ledger, access=access, limits=limits)
+    service = Service(
+        models,
+        tools,
+        settings.run,
+        settings.service,
+        ledger=ledger,
+        access=access,
+        observers=observers,
+        limits=Limits(settings.limits),
+        budgets=budgets,
+    )
     _spare_the_collector()
     announcement, drain = _Announcement(models), partial(_drain, service)
     await serve(

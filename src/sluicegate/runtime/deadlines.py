@@ -27,6 +27,7 @@ class Deadlines:
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._run = math.inf
+        self._limit = (math.inf, RUN_LATE)
         self._step = math.inf
         self._first_delta = math.inf
         self._grace = math.inf
@@ -35,6 +36,10 @@ class Deadlines:
     def begin_run(self, now: float) -> None:
         """The run begins."""
         self._run = now + self._options.run_seconds
+
+    def limit(self, due: float, error: RunError) -> None:
+        """The run ends with `error` if it has not ended then."""
+        self._limit = (due, error)
 
     def begin_step(self, now: float) -> None:
         """A request goes to the provider."""
@@ -64,6 +69,7 @@ class Deadlines:
         """Return the first deadline, inf if there is none, and how the run ends then."""
         return min(
             (self._run, RUN_LATE),
+            self._limit,
             (self._step, STEP_LATE),
             (self._first_delta, NO_FIRST_DELTA),
             (self.heard_at + self._options.stall_seconds, STALLED),

@@ -6,6 +6,7 @@ watched from outside, by an alarm.
 """
 
 import logging
+import math
 from enum import StrEnum
 from typing import Any, Final
 
@@ -107,10 +108,11 @@ class Driver:
     async def drive(self, alarms: Alarms) -> None:
         """Run to the end. Never raises but Cancelled (and then the log has its terminal event all the same)."""
         self._watch.start(alarms)
-        if self._budget is not None:
-            self._budget.begin()
-            self._watch.limit(self._budget.room().seconds, self._budget.late())
         try:
+            if self._budget is not None:
+                self._budget.begin()
+                if (seconds := self._budget.room().seconds) < math.inf:
+                    self._watch.limit(seconds, self._budget.late())
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
                 self._batch = Batch(

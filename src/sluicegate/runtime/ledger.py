@@ -26,8 +26,9 @@ class Source(StrEnum):
         return cls.ESTIMATED if usage.estimated else cls.PROVIDER
 
 
-class Intent(msgspec.Struct, frozen=True, tag_field="entry", tag="intent"):
-    """A run is about to ask a provider for the first time. `prompt_tokens` is what we think the prompt has.
+class Intent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="entry", tag="intent"):
+    """A run is about to ask a provider for the first time. `prompt_tokens` is what we think the prompt has, `key` is
+    what its owner asked with.
 
     `at` is in Unix seconds: when a ledger that keeps time took the entry, 0 before.
     """
@@ -36,12 +37,13 @@ class Intent(msgspec.Struct, frozen=True, tag_field="entry", tag="intent"):
     owner: str
     model: str
     prompt_tokens: int
+    key: str = ""
     at: float = 0.0
 
 
-class Settlement(msgspec.Struct, frozen=True, tag_field="entry", tag="settlement"):
+class Settlement(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="entry", tag="settlement"):
     """What a run cost. `outcome` is a finish reason or an error code; `cost` is in US dollars, None if a price was not
-    known; `at` as in `Intent`.
+    known; `seconds` is how long the run took; `key` and `at` as in `Intent`.
     """
 
     run_id: str
@@ -52,6 +54,8 @@ class Settlement(msgspec.Struct, frozen=True, tag_field="entry", tag="settlement
     source: Source
     outcome: str
     cost: float | None = None
+    key: str = ""
+    seconds: float = 0.0
     at: float = 0.0
 
 

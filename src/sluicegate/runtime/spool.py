@@ -57,10 +57,16 @@ class Spool:
     `recovered` counts the runs that were settled then, `damaged` and `unknown` the lines that could not be read. Since
     then `failures` counts what the files refused, `lost` the runs that were given up.
 
-    `now` gives Unix seconds. Raises SpoolError if the directory cannot be used.
+    `now` gives Unix seconds, `seen` is told of each settlement that is there. Raises SpoolError if the directory cannot
+    be used.
     """
 
-    def __init__(self, options: SpoolOptions, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        options: SpoolOptions,
+        now: Callable[[], float] = time.time,
+        seen: Callable[[Settlement], None] = lambda _settlement: None,
+    ) -> None:
         self.recovered = 0
         self.damaged = 0
         self.unknown = 0
@@ -68,6 +74,7 @@ class Spool:
         self.lost = 0
         self._options = options
         self._now = now
+        self._seen = seen
         self._open: set[str] = set()
         # Of each run whose intent is in a file and whose settlement is not: that file's number.
         self._held: dict[str, int] = {}
@@ -130,6 +137,7 @@ class Spool:
                         left.setdefault(run_id, line)
                         self._held.setdefault(run_id, number)
                     case Settlement(run_id=run_id):
+                        self._seen(line)
                         left.pop(run_id, None)
                         self._held.pop(run_id, None)
                     case Unreadable.DAMAGED:
@@ -140,7 +148,9 @@ class Spool:
 
     def _recover(self, left: list[Intent]) -> None:
         for intent in left:
-            self._append(_settlement_of(intent, self._now()))
+            settlement = _settlement_of(intent, self._now())
+            self._append(settlement)
+            self._seen(settlement)
         self._drop()
         self.recovered = len(left)
         if left or self.damaged or self.unknown:
@@ -209,4 +219,4 @@ def _settlement_of(orphan: Intent, at: float) -> Settlement:
     """What a run cost whose process died: nobody knows more than that its prompt was on its way."""
     usage = Usage(input_tokens=orphan.prompt_tokens, estimated=True)
     run_id, owner, model = orphan.run_id, orphan.owner, orphan.model
-    return Settlement(run_id, owner, model, 1, usage, Source.ESTIMATED, ErrorCode.REPLICA_LOST, at=at)
+    return Settlement(run_id, owner, model, 1, usage, Source.ESTIMATED, ErrorCode.REPLICA_LOST, None, orphan.key, at=at)

@@ -45,6 +45,11 @@ class Watch:
         self._arm()
         self._alarm.by(now + self._heartbeat)
 
+    def limit(self, seconds: float, error: RunError) -> None:
+        """The run, which has begun, may take so long, and ends with `error` if it takes longer."""
+        self._deadlines.limit(self._now() + seconds, error)
+        self._arm()
+
     def stop(self) -> None:
         """The run is over: nothing rings any more."""
         if self._alarm is not None:

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from ..machine.errors import ErrorCode
-from .options import Rates
+from .options import BudgetOptions, Rates
 from .problems import Problem
 
 RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]  # names in lower case
@@ -14,13 +14,15 @@ RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]  # names in lower case
 
 class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a caller may. `models` and `tools` by name, None for all; `detach`: runs that go on without a reader.
-    `rates`: how much of it, None for what everybody may.
+    `rates`: how much of it, and what one run and all of a day may spend, None for what everybody may.
     """
 
     models: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
     detach: bool = True
     rates: Rates | None = None
+    run_budget: BudgetOptions | None = None
+    day_budget: BudgetOptions | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import trio
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -28,12 +29,16 @@ from ..wire.downstream.native import NativeEncoder
 from .access import Access, Caller, Everybody, Grants, RawHeaders, forbidden
 from .addresses import Address, client_address, networks_of, share_of
 from .body import ChatRequest, decode_chat, history
+from .budgets import Budgets
+from .catalog import catalog
 from .cors import Cors
+from .gauges import gauged
 from .limits import Limits, Shares
+from .metrics import Metrics
 from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, name_in, place_in, refuse_place
 from .openapi import encoded
-from .options import LimitOptions, ServiceOptions
-from .problems import SAFE, Problem, Refusal, refusal_of, respond_run_error
+from .options import LimitOptions, MetricsAccess, ServiceOptions
+from .problems import SAFE, STATUS, Problem, Refusal, problem_of, refusal_of, respond_run_error
 from .refusal import Refusing
 from .stream import Answer, Connection, Lease, headers, take_lease
 
@@ -44,8 +49,9 @@ SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down."
 
 class Service:
     """What the routes share. `ids` makes run ids, `ledger` notes what runs cost (default: in memory), `access` says who
-    may do what (default: everybody everything), `limits` how much of it (default: any), `observers` hear of runs
-    (default: one line of log for each). `runs` is there while the application is up.
+    may do what (default: everybody everything), `limits` how much of it (default: any), `budgets` what it may cost
+    (default: those of `limits.options`, nothing spent yet), `observers` hear of runs
+    (default: one line of log for each). `runs` is there while the application is up, `metrics` unless they are off.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Service:
         access: Access | None = None,
         observers: Sequence[Observer] = (LogLine(),),
         limits: Limits | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self.models = models
         self.tools = tools
@@ -68,7 +75,13 @@ class Service:
         self.ledger = ledger
         self.access: Access = access or Everybody()
         self.limits = limits or Limits(LimitOptions())
+        self.budgets = budgets or Budgets(self.limits.options)
         self.observers = (*observers, self.limits)
+        self.metrics: Metrics | None = None
+        if self.options.metrics is not MetricsAccess.OFF:
+            most = self.run_options.max_runs
+            self.metrics = gauged(models, tools, ledger, most, lambda: self.runs.admission.gate)
+            self.observers = (*self.observers, self.metrics)
         self.runs: Runs
         self._cors = Cors(self.options.cors_origins)
         self._proxies = networks_of("trusted_proxies", self.options.trusted_proxies)
@@ -88,14 +101,17 @@ class Service:
         app.add_url_rule("/chat", "chat", self.chat, methods=["POST"])
         app.add_url_rule("/runs/<run_id>/events", "events", self.events, methods=["GET"])
         app.add_url_rule("/runs/<run_id>", "stop", self.stop, methods=["DELETE"])
+        app.add_url_rule("/models", "list_models", self.list_models, methods=["GET"])
         app.add_url_rule("/healthz", "healthz", self.healthz, methods=["GET"])
         app.add_url_rule("/readyz", "readyz", self.readyz, methods=["GET"])
         app.add_url_rule("/openapi.json", "openapi", self.openapi, methods=["GET"])
         if self.options.cors_origins:
             app.after_request(self._for_pages)
-        app.register_error_handler(Problem, _respond_problem)
-        app.register_error_handler(HTTPException, _respond_http)
-        app.register_error_handler(500, _respond_internal)
+        if self.metrics is not None:
+            app.add_url_rule("/metrics", "metrics", self.scraped(self.metrics), methods=["GET"])
+        app.register_error_handler(Problem, self._respond_problem)
+        app.register_error_handler(HTTPException, self._respond_http)
+        app.register_error_handler(500, self._respond_internal)
         return app
 
     def refuse(self, method: str, path: str, headers: RawHeaders) -> Refusal | None:
@@ -111,8 +127,14 @@ class Service:
         error = self.runs.refusal()
         if error is None:
             return None
+        self._note_refusal(STATUS[error.code], error.code)
         origin = next((value for name, value in headers if name == b"origin"), b"")
         return refusal_of(error, self._cors.headers(origin.decode("latin-1")))
+
+    def note_eviction(self) -> None:
+        """A client was cut off because it took too little of what it was sent. Synchronous."""
+        if self.metrics is not None:
+            self.metrics.note_eviction()
 
     def stop_runs(self, error: RunError = SHUTTING_DOWN) -> None:
         """End every live run with `error`; their readers still get the terminal event. No new run is taken then."""
@@ -167,6 +189,11 @@ class Service:
         self._find(run_id).cancel(STOPPED)
         return Response(b"", 204, SAFE)
 
+    async def list_models(self) -> Response:
+        """`GET /models`: the models that the caller may ask for."""
+        body = msgspec.json.encode(catalog(self.models, self._caller().grants))
+        return Response(body, 200, SAFE, content_type="application/json")
+
     async def healthz(self) -> Response:
         """`GET /healthz`: the process is up."""
         return Response(b'{"status":"ok"}', 200, SAFE, content_type="application/json")
@@ -182,8 +209,19 @@ class Service:
 
     async def openapi(self) -> Response:
         """`GET /openapi.json`: the service, described for machines."""
-        document = encoded(is_guarded=not isinstance(self.access, Everybody))
+        document = encoded(is_guarded=not isinstance(self.access, Everybody), metrics=self.options.metrics)
         return Response(document, 200, SAFE, content_type="application/json")
+
+    def scraped(self, metrics: Metrics) -> Callable[[], Awaitable[Response]]:
+        """Return what answers `GET /metrics`: for Prometheus."""
+
+        async def scrape() -> Response:
+            if self.options.metrics is MetricsAccess.KEY:
+                self._caller()
+            body, media_type = await metrics.exposition(request.headers.get("Accept", ""))
+            return Response(body, 200, SAFE, content_type=media_type)
+
+        return scrape
 
     async def _for_pages(self, response: Response) -> Response:
         preflight = request.method == "OPTIONS"
@@ -251,9 +289,11 @@ class Service:
         return driver
 
     def _refusal(self) -> Response | None:
-        if self._stopping is not None:
-            return respond_run_error(self._stopping)
-        return respond_run_error(TOO_MANY) if self.runs.is_full else None
+        error = self._stopping or (TOO_MANY if self.runs.is_full else None)
+        if error is None:
+            return None
+        self._note_refusal(STATUS[error.code], error.code)
+        return respond_run_error(error)
 
     async def _go_on(self, driver: Driver) -> Response:
         after = place_in(driver)
@@ -288,7 +328,18 @@ class Service:
             tools.eager,
         )
         feed = Feed(NativeEncoder(secrets.token_hex(4)), self.run_options.log_room, self.run_options.log_bytes)
-        return Driver(run, route, tools, feed, self.run_options, self.runs.ledger, on_disconnect, caller.owner)
+        return Driver(
+            run,
+            route,
+            tools,
+            feed,
+            self.run_options,
+            self.runs.ledger,
+            on_disconnect,
+            caller.owner,
+            caller.key,
+            self.budgets.for_run(caller, route),
+        )
 
     def _tools(self, names: list[str] | None, grants: Grants) -> Registry:
         allowed = self.tools if grants.tools is None else Registry(t for t in self.tools if t.name in grants.tools)
@@ -314,6 +365,20 @@ class Service:
             raise Problem(404, "There is no such run.", field="id")
         return driver
 
+    def _note_refusal(self, status: int, code: ErrorCode) -> None:
+        if self.metrics is not None:
+            self.metrics.note_refusal(status, code)
+
+    async def _respond_problem(self, problem: Problem) -> Response:
+        self._note_refusal(problem.status, problem.info.code)
+        return problem.respond()
+
+    async def _respond_http(self, error: HTTPException) -> Response:
+        return await self._respond_problem(problem_of(error))
+
+    async def _respond_internal(self, _error: Exception) -> Response:
+        return await self._respond_problem(Problem(500, "Something went wrong on our side.", code=ErrorCode.INTERNAL))
+
 
 async def _read(limit: int) -> bytes:
     """The request's body, counted as it comes: Quart 0.23 looks at the size only when all of it is there."""
@@ -331,26 +396,3 @@ def _check_media_type() -> None:
         raise Problem(415, "Content-Type: must be application/json.", field="Content-Type")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(415, "Content-Encoding: send the body uncompressed.", field="Content-Encoding")
-
-
-async def _respond_problem(problem: Problem) -> Response:
-    return problem.respond()
-
-
-async def _respond_http(error: HTTPException) -> Response:
-    status = error.code or 500
-    messages = {
-        404: "There is nothing here; POST /chat starts a run.",
-        405: "This method is not allowed here.",
-        408: "The body did not arrive in time.",
-        413: "The body is too large (max_body_bytes).",
-    }
-    response = Problem(status, messages.get(status, error.name + ".")).respond()
-    for name, value in error.get_headers():
-        if name.lower() == "allow":
-            response.headers[name] = value
-    return response
-
-
-async def _respond_internal(_error: Exception) -> Response:
-    return Problem(500, "Something went wrong on our side.", code=ErrorCode.INTERNAL).respond()

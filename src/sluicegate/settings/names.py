@@ -39,7 +39,7 @@ def names_in(table: Path) -> list[str]:
     return list(
         dict.fromkeys(
             leaf.path[depth]
-            for leaf in _with_members(leaves())
+            for leaf in with_members(leaves())
             if len(leaf.path) > depth and _is_called(table, leaf.path[:depth])
         )
     )
@@ -63,15 +63,16 @@ def path_of(name: str) -> Path:
         return (exact or found)[0]
     if found:
         raise ValueError(f"{name!r} may mean {' or '.join('.'.join(path) for path in found)}; write one of these")
-    if any(ANY in leaf.path and _is_called(wanted, leaf.path) for leaf in _with_members(leaves())):
+    if any(ANY in leaf.path and _is_called(wanted, leaf.path) for leaf in with_members(leaves())):
         return wanted
     raise ValueError(f"there is no setting {name!r}; the names are {', '.join(leaf.name for leaf in leaves())}")
 
 
-def _with_members(found: Iterable[Leaf]) -> Iterator[Leaf]:
+def with_members(found: Iterable[Leaf]) -> Iterator[Leaf]:
+    """Yield each of `found`, and behind it the settings of its tables."""
     for leaf in found:
         yield leaf
-        yield from _with_members(leaf.members)
+        yield from with_members(leaf.members)
 
 
 def _is_called(path: Path, pattern: Path) -> bool:

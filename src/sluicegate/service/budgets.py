@@ -1,0 +1,222 @@
+"""Budgets: tokens, dollars and seconds that one run, one key in a day, and all together in a day may spend.
+
+While a run goes on it is charged what its requests and replies come to by the published estimator, with each read of
+the reply; at its end, what the provider said. So a budget is exceeded by at most what one read brings to each run. Days
+are UTC's. The spool keeps what was spent: a service that starts again reads what today has cost (`restore`).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ..machine.errors import ErrorCode, RunError
+from ..providers.route import Route
+from ..runtime.budget import Room
+from ..runtime.ledger import Settlement
+from .access import Caller
+from .options import BudgetOptions, LimitOptions
+from .problems import Problem
+
+DAY: Final = 86_400.0
+RUN: Final = "run_budget"
+_NOTHING: Final = BudgetOptions()
+
+
+class Budgets:
+    """What all have spent today. `now` gives Unix seconds. To be used from one thread."""
+
+    def __init__(self, options: LimitOptions, now: Callable[[], float] = time.time) -> None:
+        self._options = options
+        self._now = now
+        self._today = Account("day_budget", options.day_budget, now())
+        self._keys: dict[str, Account] = {}
+
+    def restore(self, settlement: Settlement) -> None:
+        """Count a run of an earlier process, if it ended today."""
+        now = self._now()
+        if settlement.at < _day_of(now):
+            return
+        usage = settlement.usage
+        for account in (self._today, self._key(settlement.key, self._options.key_budget, now)):
+            account.add(now, usage.input_tokens + usage.output_tokens, settlement.cost or 0.0, settlement.seconds)
+
+    def for_run(self, caller: Caller, route: Route) -> "RunBudget | None":
+        """Return the budget of a run that `caller` starts, None if there is no limit. Raises Problem 402 if a limit in
+        dollars holds and a model's price is not known.
+        """
+        now = self._now()
+        run = caller.grants.run_budget or self._options.run_budget
+        day = caller.grants.day_budget or self._options.key_budget
+        accounts = [self._key(caller.key, day, now)] if day != _NOTHING else []
+        if self._today.limits != _NOTHING:
+            accounts.append(self._today)
+        if run == _NOTHING and not accounts:
+            return None
+        if any(limits.dollars is not None for limits in (run, *(account.limits for account in accounts))):
+            _check_prices(route)
+        return RunBudget(run, accounts, self._now)
+
+    def _key(self, name: str, limits: BudgetOptions, now: float) -> "Account":
+        account = self._keys.get(name)
+        if account is None:
+            if self._keys and next(iter(self._keys.values())).day < _day_of(now):
+                self._keys = {key: each for key, each in self._keys.items() if each.is_of(now)}
+            account = self._keys[name] = Account("key_budget", limits, now)
+        account.limits = limits
+        return account
+
+
+class Account:
+    """What was spent in one day. `limits` may change while it is used. Of runs that go on it knows how many there are,
+    and the sum of the times since when their seconds count: that costs the same however many there are.
+    """
+
+    def __init__(self, name: str, limits: BudgetOptions, now: float) -> None:
+        self.name = name
+        self.limits = limits
+        self.day = _day_of(now)
+        self._tokens = 0
+        self._dollars = 0.0
+        self._seconds = 0.0
+        self._live = 0
+        self._since = 0.0
+
+    def is_of(self, now: float) -> bool:
+        """Whether it is used, or has something to say of the day of `now`."""
+        return self._live > 0 or self.day >= _day_of(now)
+
+    def add(self, now: float, tokens: int, dollars: float, seconds: float = 0.0) -> None:
+        """Count what was spent."""
+        self._turn(now)
+        self._tokens += tokens
+        self._dollars += dollars
+        self._seconds += seconds
+
+    def begin(self, now: float) -> None:
+        """A run's seconds count from now on."""
+        self._turn(now)
+        self._live += 1
+        self._since += now
+
+    def end(self, began: float, now: float) -> None:
+        """The seconds of a run that began then count no more."""
+        self._turn(now)
+        since = max(began, self.day)
+        self._live -= 1
+        self._since -= since
+        self._seconds += now - since
+
+    def room(self, now: float) -> Room:
+        """Return what is left today, less than 0 where it is overdrawn."""
+        self._turn(now)
+        return _room(self.limits, self._tokens, self._dollars, self._seconds + self._live * now - self._since)
+
+    def _turn(self, now: float) -> None:
+        """Begin a new day if it is one."""
+        day = _day_of(now)
+        if day > self.day:
+            self.day, self._tokens, self._dollars, self._seconds = day, 0, 0.0, 0.0
+            self._since = self._live * day
+
+
+class RunBudget:
+    """A `Budget` of one run, and of the accounts that pay for it."""
+
+    def __init__(self, limits: BudgetOptions, accounts: list[Account], now: Callable[[], float]) -> None:
+        self._limits = limits
+        self._accounts = accounts
+        self._now = now
+        self._began: float | None = None
+        self._tokens = 0
+        self._dollars = 0.0
+
+    def begin(self) -> None:
+        """The run begins."""
+        self._began = now = self._now()
+        for account in self._accounts:
+            account.begin(now)
+
+    def room(self) -> Room:
+        """Return what the run may still spend: the least of what its limits and accounts leave."""
+        rooms = [room for _, _, room in self._rooms(self._now())]
+        return Room(
+            min(room.tokens for room in rooms), min(room.dollars for room in rooms), min(room.seconds for room in rooms)
+        )
+
+    def charge(self, tokens: int, dollars: float) -> RunError | None:
+        """Count what the run has spent until now; return how it ends if that is too much."""
+        now = self._now()
+        self._count(now, tokens, dollars)
+        for name, limits, room in self._rooms(now):
+            if room.tokens < 0:
+                return _exceeded(f"{name}.tokens", limits.tokens, now)
+            if room.dollars < 0:
+                return _exceeded(f"{name}.dollars", limits.dollars, now)
+            if room.seconds <= 0:
+                return _exceeded(f"{name}.seconds", limits.seconds, now)
+        return None
+
+    def late(self) -> RunError:
+        """Return how a run ends whose seconds are over."""
+        now = self._now()
+        name, limits, _ = min(self._rooms(now), key=lambda each: each[2].seconds)
+        return _exceeded(f"{name}.seconds", limits.seconds, now)
+
+    def end(self, tokens: int, dollars: float) -> None:
+        """The run has ended."""
+        if self._began is None:
+            return
+        now = self._now()
+        self._count(now, tokens, dollars)
+        for account in self._accounts:
+            account.end(self._began, now)
+        self._began = None
+
+    def _count(self, now: float, tokens: int, dollars: float) -> None:
+        for account in self._accounts:
+            account.add(now, tokens - self._tokens, dollars - self._dollars)
+        self._tokens, self._dollars = tokens, dollars
+
+    def _rooms(self, now: float) -> Iterator[tuple[str, BudgetOptions, Room]]:
+        lasted = 0.0 if self._began is None else now - self._began
+        yield RUN, self._limits, _room(self._limits, self._tokens, self._dollars, lasted)
+        for account in self._accounts:
+            yield account.name, account.limits, account.room(now)
+
+
+def _room(limits: BudgetOptions, tokens: int, dollars: float, seconds: float) -> Room:
+    return Room(
+        math.inf if limits.tokens is None else limits.tokens - tokens,
+        math.inf if limits.dollars is None else limits.dollars - dollars,
+        math.inf if limits.seconds is None else limits.seconds - seconds,
+    )
+
+
+def _exceeded(name: str, most: float | None, now: float) -> RunError:
+    """The error of a budget that is used up: one of a day is there again tomorrow."""
+    if name.startswith(RUN):
+        return RunError(ErrorCode.BUDGET_EXCEEDED, f"The run has used up its budget ({name}: {most:g}).")
+    left = _day_of(now) + DAY - now
+    return RunError(
+        ErrorCode.BUDGET_EXCEEDED,
+        f"The budget of today is used up ({name}: {most:g}); there is another one tomorrow, by UTC.",
+        retryable=True,
+        retry_after_ms=math.ceil(left * 1000),
+    )
+
+
+def _check_prices(route: Route) -> None:
+    if any(candidate.price is None for candidate in route.candidates):
+        raise Problem(
+            402,
+            f"model: the price of {route.model!r} is not known here, and there is a budget in dollars; ask for another "
+            "model, or have its price set (providers.NAME.prices).",
+            field="model",
+            code=ErrorCode.BUDGET_EXCEEDED,
+        )
+
+
+def _day_of(now: float) -> float:
+    """When the day of `now` began."""
+    return now - now % DAY
