@@ -31,7 +31,7 @@ class Span(NamedTuple):
 class Point(NamedTuple):
     """A point of a histogram."""
 
-    count: int
+    times: int
     sum: float
     bounds: tuple[float, ...]
     unit: str

@@ -1,27 +1,22 @@
 """What a collector of OpenTelemetry is told of runs, however they go: by the GenAI conventions, and nothing else."""
 
 import re
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import Any, NamedTuple
 
 import httpx2
 import msgspec
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
-from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from pydantic import SecretStr
 
-from sluicegate.machine.errors import ErrorCode
+from sluicegate.machine.deltas import Finish, FinishReason, UsageDelta
 from sluicegate.machine.limits import RunLimits
+from sluicegate.machine.price import Price
 from sluicegate.providers.options import ProviderOptions, Via
 from sluicegate.providers.script import Call, Cut, Fail, Pause, Reply, Reset, Say, Stall, Status, Think, Unreachable
 from sluicegate.providers.scripted import ScriptedTransport
@@ -31,8 +26,7 @@ from sluicegate.runtime.options import RunOptions
 from sluicegate.service.chats import OTHER, provider_names, sendable
 from sluicegate.service.options import TelemetryOptions
 from sluicegate.service.telemetry import Telemetry
-from sluicegate.tools.decorator import tool
-from sluicegate.tools.function import ToolError
+from sluicegate.tools import ToolError, tool
 from sluicegate.tools.registry import Registry
 
 from .collector import Collector, Point, Span, collector
@@ -40,7 +34,8 @@ from .harness import DIALECTS, JSON, LINKS, Exchange, Stack, over, stack
 
 CANARY = "canary-4711"
 INTERNAL, CLIENT = 1, 3
-PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+MODELS = ("scripted-demo", "model-of-scripted", "model-of-other-1", "model-of-other-2")
+PRICES = {name: Price(1.0, 10.0 * (at + 1), 0.5, 2.0) for at, name in enumerate(MODELS)}
 
 # What the conventions have, also what is newer than the package: see semantic-conventions-genai.
 KNOWN = {
@@ -104,24 +99,32 @@ class Case(NamedTuple):
     run: RunOptions = RunOptions()
 
 
-LIMITED = Status(429, {"retry-after": "1"}, CANARY.encode())
+LIMITED: Reply = [Status(429, {"retry-after": "1"}, CANARY.encode())]
+TWO_STEPS = RunOptions(limits=RunLimits(steps=2))
+FAILED = "UPSTREAM_ERROR"
 CASES = {
     "words": Case([SAY], "", [""]),
     "thought": Case([[Think(CANARY, "signature"), *SAY]], "", [""]),
-    "tools": Case([calls("look", "look"), calls("fail"), SAY], "", ["", "", ""], [("look", ""), ("look", ""), ("fail", "tool_error")]),
+    "tools": Case(
+        [calls("look", "look"), calls("fail"), SAY],
+        "",
+        ["", "", ""],
+        [("look", ""), ("look", ""), ("fail", "tool_error")],
+    ),
     "unknown tool": Case([calls(CANARY), SAY], "", ["", ""], [(OTHER, "tool_error")]),
-    "refused": Case([[Status(400, {}, CANARY.encode())]], "UPSTREAM_ERROR", ["UPSTREAM_ERROR"]),
-    "unreachable": Case([[Unreachable()]], "UPSTREAM_ERROR", ["UPSTREAM_ERROR"]),
-    "another": Case([[Status(500)]], "", ["UPSTREAM_ERROR", "RATE_LIMITED", ""], others=[[[LIMITED]], [SAY]]),
-    "none left": Case([[Status(500)]], "RATE_LIMITED", ["UPSTREAM_ERROR", "RATE_LIMITED"], others=[[[LIMITED]]]),
-    "failed": Case([[Say(CANARY), Fail(message=CANARY)]], "UPSTREAM_ERROR", ["UPSTREAM_ERROR"]),
-    "cut": Case([[Say(CANARY), Reset()]], "UPSTREAM_ERROR", ["UPSTREAM_ERROR"]),
-    "cut in step 2": Case([calls("look"), [Say(CANARY), Cut()]], "UPSTREAM_ERROR", ["", "UPSTREAM_ERROR"], [("look", "")]),
+    "refused": Case([[Status(400, {}, CANARY.encode())]], FAILED, [FAILED]),
+    "unreachable": Case([[Unreachable()]], FAILED, [FAILED]),
+    "another": Case([[Status(500)]], "", [FAILED, "RATE_LIMITED", ""], others=[[LIMITED], [SAY]]),
+    "none left": Case([[Status(500)]], "RATE_LIMITED", [FAILED, "RATE_LIMITED"], others=[[LIMITED]]),
+    "failed": Case([[Say(CANARY), Fail(message=CANARY)]], FAILED, [FAILED]),
+    "cut": Case([[Say(CANARY), Reset()]], FAILED, [FAILED]),
+    "cut in step 2": Case([calls("look"), [Say(CANARY), Cut()]], FAILED, ["", FAILED], [("look", "")]),
+    "filtered": Case([[Say(CANARY), Finish(FinishReason.CONTENT_FILTER, "content_filter")]], "CONTENT_FILTER", [""]),
     "stopped": Case([[Say(CANARY), Stall()]], "CANCELLED", ["CANCELLED"], stop_at=b'"content"'),
     "stopped in a tool": Case([calls("hang")], "CANCELLED", [""], [("hang", "CANCELLED")], stop_at=b'"tool_calls"'),
     "silent": Case([[Stall()]], "TIMEOUT", ["TIMEOUT"], run=RunOptions(first_delta_seconds=3)),
-    "a loop": Case([calls("look")] * 2, "TOOL_LOOP", ["", ""], [("look", "")], run=RunOptions(limits=RunLimits(steps=2))),
-}  # fmt: skip
+    "a loop": Case([calls("look")] * 2, "TOOL_LOOP", ["", ""], [("look", "")], run=TWO_STEPS),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +157,14 @@ async def told(
     observers = (LogLine(), telemetry)
     try:
         async with stack(
-            case.replies, others=case.others, ledger=ledger, observers=observers, tools=TOOLS, run=case.run, **how
+            case.replies,
+            others=case.others,
+            ledger=ledger,
+            observers=observers,
+            tools=TOOLS,
+            run=case.run,
+            prices=PRICES,
+            **how,
         ) as found:
             yield found
     finally:
@@ -220,7 +230,7 @@ def check_metrics(points: dict[str, list[Point]], spans: Sequence[Span]) -> None
 
     def same(name: str, those: Sequence[Span], keys: Sequence[str]) -> None:
         of_points = sorted(
-            (str([each.attributes.get(key) for key in keys]), each.count) for each in points.get(name, ())
+            (str([each.attributes.get(key) for key in keys]), each.times) for each in points.get(name, ())
         )
         told = [str([each.attributes.get(key) for key in keys]) for each in those]
         assert of_points == sorted((each, told.count(each)) for each in set(told))
@@ -233,7 +243,7 @@ def check_metrics(points: dict[str, list[Point]], spans: Sequence[Span]) -> None
     same("gen_ai.execute_tool.duration", tools, ["gen_ai.tool.name", "error.type"])
     firsts = [each.attributes.get("gen_ai.response.time_to_first_chunk") for each in chats]
     told = points.get("gen_ai.client.operation.time_to_first_chunk", [])
-    assert sum(point.count for point in told) == sum(each is not None for each in firsts)
+    assert sum(point.times for point in told) == sum(each is not None for each in firsts)
     assert sum(point.sum for point in told) == pytest.approx(sum(each or 0 for each in firsts))
     for kind in ("input", "output"):
         tokens = [
@@ -242,9 +252,11 @@ def check_metrics(points: dict[str, list[Point]], spans: Sequence[Span]) -> None
         assert sum(point.sum for point in tokens) == run.attributes[f"gen_ai.usage.{kind}_tokens"]  # fmt: skip
 
 
-def check_tokens(spans: Sequence[Span], settlement: Settlement) -> None:
+def check_cost(spans: Sequence[Span], settlement: Settlement) -> None:
     """Spans, together and alone, tell what the ledger was told."""
     run, chats, _ = parts(spans)
+    assert settlement.cost is not None
+    assert run.attributes["sluicegate.cost"] == settlement.cost
     for name, tokens in [
         ("input_tokens", settlement.usage.input_tokens),
         ("output_tokens", settlement.usage.output_tokens),
@@ -269,11 +281,12 @@ def test_a_run_is_told_as_it_went(name: str, dialect: str, socket: bool, outgoin
     run, chats, tools = parts(spans)
     check_laws(spans)
     check_metrics(points, spans)
-    check_tokens(spans, ledger.settlements[0])
+    check_cost(spans, ledger.settlements[0])
     assert run.attributes.get("error.type", "") == case.outcome
     assert run.attributes["sluicegate.run.id"] == ledger.settlements[0].run_id
     assert [chat.attributes.get("error.type", "") for chat in chats] == case.chats
-    assert sorted((call.attributes["gen_ai.tool.name"], call.attributes.get("error.type", "")) for call in tools) == sorted(case.tools)  # fmt: skip
+    found = [(call.attributes["gen_ai.tool.name"], call.attributes.get("error.type", "")) for call in tools]
+    assert sorted(found) == sorted(case.tools)
     assert [headers["traceparent"] for headers in outgoing] == [
         f"00-{run.trace_id}-{chat.span_id}-03" for chat in chats
     ]
@@ -282,3 +295,107 @@ def test_a_run_is_told_as_it_went(name: str, dialect: str, socket: bool, outgoin
         assert headers["api-key"] == CANARY
         assert CANARY.encode() not in body
     assert {each["service.name"] for each in to.resources} == {"the-service"}
+
+
+def tell(
+    case: Case, ledger: MemoryLedger, *, sample_ratio: float = 1.0, dialect: str = "openai_chat", **headers: str
+) -> Collector:
+    """Let a run go as `case` says, on a virtual clock; return what was told of it."""
+
+    async def test() -> None:
+        async with told(case, to, ledger, sample_ratio=sample_ratio, dialect=dialect) as service:
+            await ask(service, case, **headers)
+
+    with collector() as to:
+        over(False, test)
+    return to
+
+
+def test_a_reply_that_pauses_is_told_with_what_it_spent() -> None:
+    ledger = MemoryLedger()
+    case = Case([[Say(CANARY), Finish(FinishReason.PAUSE, "pause_turn")], SAY], "", ["", ""])
+    spans = tell(case, ledger, dialect="anthropic").spans
+    check_laws(spans)
+    check_cost(spans, ledger.settlements[0])
+    _, chats, _ = parts(spans)
+    assert [chat.attributes["gen_ai.response.finish_reasons"] for chat in chats] == [["pause"], ["stop"]]
+    assert all(chat.attributes["gen_ai.usage.output_tokens"] > 0 for chat in chats)
+
+
+def test_what_a_chat_is_told_with() -> None:
+    run, (first, second), (call,) = parts(tell(Case([calls("look"), SAY], "", []), MemoryLedger()).spans)
+    assert {name: value for name, value in second.attributes.items() if "usage" not in name} == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "scripted",
+        "gen_ai.request.model": "scripted-demo",
+        "gen_ai.response.model": "scripted-demo",
+        "gen_ai.request.stream": True,
+        "gen_ai.response.time_to_first_chunk": pytest.approx(0.5),
+        "gen_ai.response.finish_reasons": ["stop"],
+        "sluicegate.step": 2,
+    }
+    assert (first.ended - first.began, second.ended - second.began, call.ended - call.began) == pytest.approx(
+        (0.1e9, 1.5e9, 0.25e9), abs=2_000
+    )
+    assert first.attributes["gen_ai.response.finish_reasons"] == ["tool_calls"]
+    assert run.attributes["gen_ai.response.finish_reasons"] == ["stop"]
+    assert call.attributes["gen_ai.tool.call.id"]
+
+
+def test_a_cache_that_a_provider_counts_beside_is_told_within() -> None:
+    """As the conventions want it, whichever way a provider counts."""
+    said = UsageDelta(input_tokens=10, output_tokens=3, cached_tokens=20, cache_write_tokens=30)
+    ledger = MemoryLedger()
+    spans = tell(Case([[*SAY, said]], "", []), ledger, dialect="anthropic").spans
+    run, (chat,), _ = parts(spans)
+    assert ledger.settlements[0].usage.input_tokens == 10
+    for span in (run, chat):
+        assert span.attributes["gen_ai.usage.input_tokens"] == 60
+    assert chat.attributes["gen_ai.usage.cache_read.input_tokens"] == 20
+    assert chat.attributes["gen_ai.usage.cache_creation.input_tokens"] == 30
+
+
+def test_what_cannot_be_encoded_takes_no_batch_with_it() -> None:
+    assert sendable("m\ud800" + "x" * 1_000) == "m?" + "x" * 254
+
+
+def test_a_provider_is_told_as_the_api_that_it_speaks() -> None:
+    azure = ProviderOptions(via=Via.AZURE, base_url="https://x.openai.azure.com", azure_api_version="1")
+    vertex = ProviderOptions("anthropic", Via.VERTEX, vertex_project="p", vertex_region="r")
+    options = [ProviderOptions(), ProviderOptions("anthropic"), azure, vertex, ProviderOptions(via=Via.SCRIPTED)]
+    told = provider_names({str(at): each for at, each in enumerate(options)})
+    assert list(told.values()) == ["openai", "anthropic", "azure.ai.openai", "gcp.vertex_ai", "scripted"]
+    values = {each.value for each in gen_ai_attributes.GenAiProviderNameValues}
+    assert values.issuperset({*told.values()} - {"scripted"})
+
+
+@pytest.mark.parametrize(
+    ("name", "env", "service"),
+    [
+        ("", {}, "sluicegate"),
+        ("", {"OTEL_SERVICE_NAME": "other"}, "other"),
+        ("", {"OTEL_RESOURCE_ATTRIBUTES": "service.name=of-attributes,deployment=test"}, "of-attributes"),
+        ("mine", {"OTEL_SERVICE_NAME": "other"}, "mine"),
+    ],
+)
+def test_the_environment_holds_where_settings_are_silent(
+    name: str, env: dict[str, str], service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in {
+        **env,
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-of=env",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+    }.items():
+        monkeypatch.setenv(key, value)
+
+    async def test() -> None:
+        telemetry = Telemetry(TelemetryOptions(f"{to.url}/", None, name))
+        async with stack([SAY], observers=(telemetry,)) as found:
+            await found.ask()
+        telemetry.close()
+
+    with collector() as to:
+        over(False, test)
+    assert [each["service.name"] for each in to.resources] == [service]
+    assert all(headers["x-of"] == "env" and headers["Content-Encoding"] == "gzip" for _, headers, _ in to.requests)
+    assert len(to.spans) == 2
