@@ -12,8 +12,10 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.core import Metric
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from sluicegate.machine.deltas import UsageDelta
@@ -30,7 +32,7 @@ from sluicegate.service.families import OTHER, Histogram, Names, buckets
 from sluicegate.service.families import Counter as Counted
 from sluicegate.service.key_file import KeyRing
 from sluicegate.service.limits import Limits
-from sluicegate.service.metrics import OPEN_METRICS, TEXT, UNKNOWN
+from sluicegate.service.metrics import OPEN_METRICS, TEXT, UNKNOWN, Metrics
 from sluicegate.service.options import LimitOptions, MetricsAccess, Rates, ServiceOptions
 from sluicegate.tools import ToolError
 from sluicegate.tools.decorator import tool
@@ -396,6 +398,27 @@ def test_a_hundred_models_and_no_more() -> None:
             assert len(found) == 101
 
     virtually(main)
+
+
+class Fixed:
+    """A collector of families with no, some and many samples."""
+
+    def collect(self) -> list[Metric]:
+        families: list[Metric] = []
+        for count in (0, 1, 199, 200, 201, 1000):
+            family = GaugeMetricFamily(f"of_{count}", "One\n# of them.", labels=["number"])
+            for number in range(count):
+                family.add_metric([f"{number}\n# {number}"], number)
+            families.append(family)
+        return families
+
+
+@pytest.mark.parametrize("accept", ["", PROMETHEUS], ids=["text", "openmetrics"])
+async def test_what_is_encoded_in_parts_is_the_same(accept: str) -> None:
+    metrics = Metrics(["a"], ["b"], ["c"])
+    metrics.registry.register(Fixed())
+    encode = encode_openmetrics if accept else generate_latest
+    assert (await metrics.exposition(accept))[0] == encode(metrics.registry)
 
 
 def test_no_model_name_breaks_the_exposition() -> None:

@@ -4,7 +4,9 @@ No label says who asked, or what. Names of models come from clients, names of to
 """
 
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from typing import Final
 
 import trio
@@ -13,6 +15,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 
 from ..machine.errors import ErrorCode
 from ..machine.events import RunFailed
@@ -35,6 +38,9 @@ _REFUSALS: Final = (
     (429, ErrorCode.RATE_LIMITED),
     (503, ErrorCode.OVERLOADED),
 )
+_AT_ONCE: Final = 200  # samples that are encoded in one turn of the event loop; they take 2 to 4 ms
+_LINES: Final = re.compile(rb"^# .*\n", re.MULTILINE)  # what describes a family, and was said at its first part
+_encode_open: Callable[[Collector], bytes] = openmetrics.generate_latest  # it has no types of its own
 
 
 class Metrics:
@@ -170,14 +176,21 @@ class Metrics:
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics of the registry and the media type of that, which `accept` chooses: the text format of
-        Prometheus, or OpenMetrics. A checkpoint, whose length is told as well: it is one turn of the event loop.
+        Prometheus, or OpenMetrics. Encoded in parts with a checkpoint before each: with a hundred models, 2,700 lines,
+        all of it takes 20 to 40 ms. The first checkpoint is told as well: it is as long as a turn of the event loop.
         """
+        is_open = OPEN_METRICS.partition(";")[0] in accept
+        encode, end = (_encode_open, b"# EOF\n") if is_open else (generate_latest, b"")
         asked = trio.current_time()
         await trio.lowlevel.checkpoint()
         self.turn_seconds = trio.current_time() - asked
-        if OPEN_METRICS.partition(";")[0] in accept:
-            return openmetrics.generate_latest(self.registry), OPEN_METRICS  # type: ignore[no-untyped-call]  # as it is
-        return generate_latest(self.registry), TEXT
+        parts = []
+        for family in self.registry.collect():
+            for part in _parts_of(family):
+                await trio.lowlevel.checkpoint()
+                data = encode(part).removesuffix(end)
+                parts.append(data if part.is_first else _LINES.sub(b"", data))
+        return b"".join([*parts, end]), OPEN_METRICS if is_open else TEXT
 
     def collect(self) -> Iterator[Metric]:
         """Return what has been counted so far."""
@@ -211,3 +224,21 @@ class Metrics:
                     earlier = [each.candidate for each in step.attempts[:number]]
                     again = self._retries if attempt.candidate in earlier else self._fallbacks
                     again.add(provider)
+
+
+class _Part:
+    """A collector of some samples of a family."""
+
+    def __init__(self, family: Metric, begin: int) -> None:
+        self.is_first = not begin
+        self._family = copy(family)
+        self._family.samples = family.samples[begin : begin + _AT_ONCE]
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the part."""
+        return [self._family]
+
+
+def _parts_of(family: Metric) -> Iterator[_Part]:
+    for begin in range(0, len(family.samples) or 1, _AT_ONCE):
+        yield _Part(family, begin)
