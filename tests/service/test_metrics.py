@@ -23,6 +23,7 @@ from sluicegate.machine.price import Price
 from sluicegate.providers.gate import GateOptions
 from sluicegate.providers.script import Call, Cut, Fail, Pause, Reply, Say, Stall, Status, Unreachable
 from sluicegate.providers.scripted_request import ScriptedRequest
+from sluicegate.runtime.admission import Gate
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.ledger import MemoryLedger, Settlement
 from sluicegate.runtime.options import RunOptions
@@ -283,13 +284,18 @@ def test_gauges_tell_what_there_is(socket: bool, tmp_path: Path) -> None:
             assert found.value("sluicegate_streams_active") == 3
             assert found.value("sluicegate_spool_open_runs") == 2
             assert found.value("sluicegate_cpu_seconds_total") > 0
+            assert found.value("sluicegate_shedding") == 0
             spool.failures, spool.lost = 7, 3
+            up.service.runs.admission.gate = Gate.SHEDDING
             up.service.stop_runs()
             for each in (text, held, other):
                 await each.answer()
             await up.service.runs.wait_none()
             found = await scrape(up)
             assert not found.values("sluicegate_runs_active", "phase")
+            assert up.service.metrics is not None
+            assert up.service.metrics.live == set()
+            assert found.value("sluicegate_shedding") == 1
             assert (found.value("sluicegate_streams_active"), found.value("sluicegate_spool_open_runs")) == (0, 0)
             assert found.value("sluicegate_spool_failures_total") == 7
             assert found.value("sluicegate_spool_lost_runs_total") == 3
@@ -388,9 +394,9 @@ def test_a_hundred_models_and_no_more() -> None:
 
     async def main() -> None:
         async with stack(brain) as up:
+            await up.ask("finished", model="x" * 129)
             for number in range(120):
                 await up.ask("finished", model=f"made-up-{number}")
-            await up.ask("finished", model="x" * 129)
             await up.ask("finished")
             found = (await scrape(up)).values("sluicegate_runs_ended_total", "outcome", "model")
             assert found["stop", OTHER] == 22
