@@ -46,7 +46,13 @@ KNOWN = {
     ),
     ERROR_TYPE,
 }
-OURS = {"sluicegate.run.id", "sluicegate.cost", "sluicegate.step", "sluicegate.usage.estimated", "sluicegate.error.raw"}
+OURS = {
+    "sluicegate.run.id",
+    "sluicegate.cost",
+    "sluicegate.step",
+    "sluicegate.usage.estimated",
+    "sluicegate.error.reason",
+}
 CONTENT = re.compile(
     r"messages|instructions|definitions|arguments|result|prompt|completion|description|documents|query"
 )
@@ -125,6 +131,9 @@ CASES = {
     "silent": Case([[Stall()]], "TIMEOUT", ["TIMEOUT"], run=RunOptions(first_delta_seconds=3)),
     "a loop": Case([calls("look")] * 2, "TOOL_LOOP", ["", ""], [("look", "")], run=TWO_STEPS),
 }
+
+
+WORDLESS = ("refused", "unreachable", "none left", "silent")
 
 
 @pytest.fixture(autouse=True)
@@ -282,6 +291,8 @@ def test_a_run_is_told_as_it_went(name: str, dialect: str, socket: bool, outgoin
     check_laws(spans)
     check_metrics(points, spans)
     check_cost(spans, ledger.settlements[0])
+    worded = [chat for chat in chats if "gen_ai.response.time_to_first_chunk" in chat.attributes]
+    assert len(worded) == (0 if name in WORDLESS else 1 if name == "another" else len(chats))
     assert run.attributes.get("error.type", "") == case.outcome
     assert run.attributes["sluicegate.run.id"] == ledger.settlements[0].run_id
     assert [chat.attributes.get("error.type", "") for chat in chats] == case.chats
