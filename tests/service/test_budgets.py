@@ -378,7 +378,7 @@ def test_a_slow_reader_is_not_charged_twice() -> None:
         budgets = Budgets(LimitOptions(key_budget=BudgetOptions(1_000)))
         async with stack(lambda _: [*words(), Pause(1), *words(1)], tools=demo, run=run, budgets=budgets) as served:
             exchange = await served.chat("abc", buffer=0)
-            while await exchange.next() is not None:
+            while await exchange.next() is not None:  # noqa: ASYNC110 - it is slow
                 await trio.sleep(0.5)
             key = budgets._keys[""]
         assert key.room(budgets._now()).tokens == 1_000 - served_tokens(exchange.writes)

@@ -41,8 +41,8 @@ BAD = {
         "server.stall_seconds: there is no such setting; did you mean run.stall_seconds? ({file}, line 2)"
     ),
     "[zzz]\na = 1": (
-        "zzz: there is no such setting; "
-        "there are tools, server, service, access, limits, telemetry, run, upstream, providers, models, spool ({file}, line 1)"
+        "zzz: there is no such setting; there are tools, server, service, access, limits, telemetry, log, run, "
+        "upstream, providers, models, spool ({file}, line 1)"
     ),
     "[run.limits]\nsteps = 1.5": "run.limits.steps: must be a whole number, is 1.5 ({file}, line 2)",
     "run = 3": "run: must be a table, [run] ({file}, line 1)",

@@ -1,5 +1,6 @@
 """`sluicegate deploy nginx | systemd`: configuration for what stands around the service, its timeouts taken from the
-settings, since the two must agree: a proxy that gives up first cuts streams off. `deploy grafana` depends on none.
+settings, since the two must agree: a proxy that gives up first cuts streams off. `deploy grafana` and
+`deploy prometheus` depend on none.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from typing import Final
 
 from ..settings import BadSettings, Settings
 from .dashboard import grafana
+from .rules import rules
 from .settings import add_settings, config_of, settings_of
 
 SILENCES = 4  # of heartbeats that a proxy waits for
@@ -93,8 +95,11 @@ def add_deploy(parser: argparse.ArgumentParser) -> None:
         command = commands.add_parser(name, help=words)
         add_settings(command)
         command.set_defaults(run=_printing(make))
-    dashboard = commands.add_parser("grafana", help="print a dashboard for Grafana, to be imported there")
-    dashboard.set_defaults(run=run_grafana)
+    for name, fixed, words in (
+        ("grafana", grafana, "print a dashboard for Grafana, to be imported there"),
+        ("prometheus", rules, "print alerts for Prometheus, a file for its rule_files"),
+    ):
+        commands.add_parser(name, help=words).set_defaults(run=_printing_only(fixed))
 
 
 def nginx(settings: Settings, _config: Path | None) -> str:
@@ -129,10 +134,14 @@ def systemd(settings: Settings, config: Path | None) -> str:
     )
 
 
-def run_grafana(_options: argparse.Namespace) -> int:
-    """Print the dashboard; 0."""
-    print(grafana(), end="")
-    return 0
+def _printing_only(make: Callable[[], str]) -> Callable[[argparse.Namespace], int]:
+    """Prints what `make` makes."""
+
+    def run(_options: argparse.Namespace) -> int:
+        print(make(), end="")
+        return 0
+
+    return run
 
 
 def _printing(make: Callable[[Settings, Path | None], str]) -> Callable[[argparse.Namespace], int]:

@@ -40,7 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_settings(check)
     check.set_defaults(run=run_check)
 
-    add_deploy(commands.add_parser("deploy", help="print configuration for nginx, systemd or Grafana"))
+    add_deploy(commands.add_parser("deploy", help="print configuration for nginx, systemd, Grafana or Prometheus"))
     add_keys(commands.add_parser("keys", help="make, list and revoke API keys"))
 
     chat = commands.add_parser("chat", help="talk to a running service from the terminal")

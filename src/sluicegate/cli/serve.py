@@ -2,7 +2,6 @@
 
 import argparse
 import gc
-import logging
 import os
 import signal
 import sys
@@ -25,6 +24,7 @@ from ..service.app import Service
 from ..service.budgets import Budgets
 from ..service.key_file import KeyRing
 from ..service.limits import Limits
+from ..service.logs import configure
 from ..settings import BadSettings, Settings
 from ..tools.builtin import demo
 from ..tools.loading import load
@@ -56,13 +56,9 @@ def run_serve(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if port, certificate, tools or spool cannot be had, 2 if
     settings are bad.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    # What no format of ours shows need not be looked up for each line (the logging HOWTO, "Optimization").
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None
     try:
         settings = settings_of(options)
+        configure(settings.log)
         tools = load(settings.tools) if settings.tools else demo
         access = _access(settings)
         budgets = Budgets(settings.limits)

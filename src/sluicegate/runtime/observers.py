@@ -1,10 +1,17 @@
 """Who hears of runs: the port at which logs, metrics and traces hook in. Told per run, never per token."""
 
 import logging
-from typing import Protocol
+import re
+from typing import Final, Protocol
 
+import msgspec
+
+from ..machine.errors import RunError
 from ..machine.events import RunFailed
 from .driver import Driver
+
+# A provider's name for an error, such as insufficient_quota; not a key, should one ever stand in its place.
+_WORDS: Final = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}){0,5}")
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +28,66 @@ class Observer(Protocol):
         ...
 
 
+class RunLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the log says of a run: nothing that was asked, answered, or given to a tool.
+
+    `outcome` is a finish reason or an error code, `reason` the provider's own short name for it. `providers` are those
+    that were asked, in order. Times in seconds; `cost` in US dollars, absent where a price is not known.
+    """
+
+    run_id: str
+    model: str
+    outcome: str
+    seconds: float
+    steps: int
+    input_tokens: int
+    output_tokens: int
+    tools: int = 0
+    first_word_seconds: float | None = None
+    cached_tokens: int = 0
+    cost: float | None = None
+    estimated: bool = False
+    owner: str = ""
+    key: str = ""
+    providers: str = ""
+    attempts: int = 0
+    reason: str = ""
+
+
+def reason_of(error: RunError) -> str:
+    """Return the provider's own short name for `error`; "" where it has none, or none that is made of plain words."""
+    return error.raw if _WORDS.fullmatch(error.raw) else ""
+
+
+def run_line(driver: Driver) -> RunLine | None:
+    """Return what the log says of a run that has ended; None if it has not."""
+    run, record, terminal = driver.run, driver.record, driver.run.terminal
+    if terminal is None or record.ended is None:
+        return None
+    failed = terminal if isinstance(terminal, RunFailed) else None
+    usage = terminal.usage
+    asked = [attempt.candidate.gate.name for step in record.steps for attempt in step.attempts]
+    return RunLine(
+        run.run_id,
+        run.model,
+        failed.error.code if failed else terminal.finish_reason,  # type: ignore[union-attr]  # RunDone, if not failed
+        round(record.ended - record.began, 4),
+        run.step,
+        usage.input_tokens,
+        usage.output_tokens,
+        len(record.tools),
+        None if record.first_word is None else round(record.first_word - record.began, 4),
+        usage.cached_tokens,
+        record.cost,
+        usage.estimated,
+        driver.owner,
+        driver.key,
+        ",".join(dict.fromkeys(asked)),
+        len(asked),
+        reason_of(failed.error) if failed else "",
+    )
+
+
 class LogLine:
     """Logs one line for each run, at its end, with nothing of what was said."""
 
@@ -28,18 +95,6 @@ class LogLine:
         """Nothing is logged yet."""
 
     def ended(self, driver: Driver) -> None:
-        run, terminal = driver.run, driver.run.terminal
-        if terminal is None:
-            return
-        outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
-        usage = terminal.usage
-        log.info(
-            "run %s model=%r outcome=%s steps=%d input_tokens=%d output_tokens=%d%s",
-            run.run_id,
-            run.model,
-            outcome,
-            run.step,
-            usage.input_tokens,
-            usage.output_tokens,
-            " (estimated)" if usage.estimated else "",
-        )
+        line = run_line(driver)
+        if line is not None:
+            log.info("run ended", extra={"fields": line})

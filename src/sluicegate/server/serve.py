@@ -1,6 +1,7 @@
 """Serve an ASGI application until it is told to stop."""
 
 import contextlib
+import logging
 import signal
 import socket
 import ssl
@@ -63,7 +64,7 @@ def _configure(options: ServerOptions, refuse: Refuse | None, on_eviction: Calla
     config.bind = [f"fd://{listen(options)}"]
     config.backlog = BACKLOG
     config.accesslog = None
-    config.errorlog = "-"
+    config.errorlog = logging.getLogger("hypercorn.error")  # in the format of all others
     config.loglevel = "WARNING"
     config.include_server_header = False
     config.ssl_handshake_timeout = options.handshake_seconds

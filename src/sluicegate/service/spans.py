@@ -14,6 +14,7 @@ from opentelemetry.util.types import AttributeValue
 
 from ..machine.events import RunDone
 from ..runtime.driver import Driver
+from ..runtime.observers import reason_of
 from ..runtime.record import ToolRecord
 from ..runtime.trace import Trace, new_span_id
 from .chats import OTHER, Chat, end_of, failure_of, sendable, tool_error, whole_usage
@@ -88,8 +89,8 @@ class Spans:
             attributes["sluicegate.usage.estimated"] = usage.estimated
         if chat.error is not None:
             attributes["error.type"] = chat.error.code
-            if chat.error.raw:
-                attributes["sluicegate.error.raw"] = chat.error.raw
+            if reason := reason_of(chat.error):
+                attributes["sluicegate.error.reason"] = reason
         times = _times(driver, chat.began, chat.ended)
         status = _status("" if chat.error is None else chat.error.message)
         return self._span(f"chat {chat.model}", SpanKind.CLIENT, own, parent, attributes, status, times)

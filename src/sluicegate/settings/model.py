@@ -7,6 +7,7 @@ from ..providers.sdk import UpstreamOptions
 from ..runtime.options import RunOptions
 from ..runtime.spool import SpoolOptions
 from ..server.options import ServerOptions
+from ..service.logs import LogOptions
 from ..service.options import AccessOptions, LimitOptions, ServiceOptions, TelemetryOptions
 
 PREFIX = "SLUICEGATE_"
@@ -36,6 +37,8 @@ class Settings(BaseSettings):
     """How much each of them may use."""
     telemetry: TelemetryOptions = TelemetryOptions()
     """What OpenTelemetry is told."""
+    log: LogOptions = LogOptions()
+    """What is logged."""
     run: RunOptions = RunOptions()
     """How runs are driven, and their limits."""
     upstream: UpstreamOptions = UpstreamOptions()
