@@ -96,6 +96,10 @@ def test_a_token_names_the_owner_and_the_issuer_what_it_allows(keys: Path) -> No
     by_tenant = Tokens([options(keys, owner_claim="tenant")])
     assert by_tenant.identify(bearing(token(tenant="t"))).owner == f"{ISSUER} t"
     assert status(by_tenant, token()) == 401
+    by_user = Tokens([options(keys, owner_claim="tenant", user_claim="sub")])
+    assert by_user.identify(bearing(token(tenant="t"))).user == "user-1"
+    assert status(by_user, token(tenant="t", sub=None)) == 401
+    assert Tokens([options(keys, user_claim="nickname")]).identify(bearing(token())).user == ""
 
 
 NESTED = base64.urlsafe_b64encode(b"[" * 9_000).decode()

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from ..providers.dialects import DIALECTS
 from ..wire.upstream.profiles import PROFILES
 from .chat import run_chat
-from .check import run_check
+from .check import add_check
 from .deploy import add_deploy
 from .keys import add_keys
 from .replay import run_replay
@@ -32,14 +32,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_settings(serve)
     serve.set_defaults(run=run_serve)
 
-    check = commands.add_parser(
-        "check",
-        help="check the settings",
-        description="Read the settings as serve would and print what is in force, secrets left out.",
+    add_check(
+        commands.add_parser(
+            "check",
+            help="check the settings, and try the providers",
+            description="Read the settings as serve would, print what is in force, secrets left out, and ask each "
+            "provider for its models, which costs nothing.",
+        )
     )
-    add_settings(check)
-    check.set_defaults(run=run_check)
-
     add_deploy(commands.add_parser("deploy", help="print configuration for nginx, systemd, Grafana or Prometheus"))
     add_keys(commands.add_parser("keys", help="make, list and revoke API keys"))
 

@@ -22,7 +22,7 @@ RULES: Final = (
     Rule(
         "SluicegateRunsFail",
         5,
-        'sum by (instance) (rate(sluicegate_run_errors_total{code!~"CANCELLED|SHUTTING_DOWN"}[5m]))'
+        'sum by (instance) (rate(sluicegate_run_errors_total{code!~"BUDGET_EXCEEDED|CANCELLED|SHUTTING_DOWN"}[5m]))'
         " / sum by (instance) (rate(sluicegate_runs_ended_total[5m])) > 0.1",
         "More than a tenth of the runs end with an error; the dashboard has them by code.",
     ),

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from ipaddress import ip_address
 
 import trio
 
@@ -19,16 +18,16 @@ from ..runtime.ledger import Ledger, MemoryLedger
 from ..runtime.observers import Observer
 from ..runtime.spool import Spool, SpoolOptions
 from ..server.serve import serve, signalled
-from ..service.access import Access, Everybody
+from ..service.access import Access
 from ..service.app import Service
 from ..service.budgets import Budgets
-from ..service.key_file import KeyRing
 from ..service.limits import Limits
 from ..service.logs import configure
 from ..settings import BadSettings, Settings
 from ..tools.builtin import demo
 from ..tools.loading import load
 from ..tools.registry import Registry
+from .access import access_of
 from .settings import settings_of
 from .telemetry import observing
 
@@ -60,7 +59,7 @@ def run_serve(options: argparse.Namespace) -> int:
         settings = settings_of(options)
         configure(settings.log)
         tools = load(settings.tools) if settings.tools else demo
-        access = _access(settings)
+        access = access_of(settings)
         budgets = Budgets(settings.limits)
         with observing(settings, tools) as observers, _ledger(settings.spool, budgets) as ledger:
             trio.run(_serve, settings, tools, ledger, access, budgets, observers)
@@ -72,34 +71,6 @@ def run_serve(options: argparse.Namespace) -> int:
         print(f"sluicegate serve: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _access(settings: Settings) -> Access:
-    keys, issuers = settings.access.keys, settings.access.issuers
-    if issuers:
-        from ..service.guard import Guard  # with the libraries of tokens and cryptography, which most do not need
-        from ..service.tokens import Tokens
-
-        tokens = Tokens(issuers)
-        return Guard(KeyRing(keys), tokens) if keys is not None else tokens
-    if keys is not None:
-        return KeyRing(keys)
-    if settings.access.open or _is_loopback(settings.server.host):
-        return Everybody()
-    raise BadSettings(
-        [
-            f"server.host: {settings.server.host} can be reached over the network, and nobody has to say who they are; "
-            "name a file of keys in access.keys (`sluicegate keys create` makes it) or an issuer of tokens in "
-            "access.issuers, or let everybody in with access.open=true"
-        ]
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, which may mean any address
 
 
 @contextmanager

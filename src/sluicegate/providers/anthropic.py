@@ -61,5 +61,5 @@ def vertex_provider(
     )
     path = f"/projects/{project}/locations/{region}/publishers/anthropic/models/{{model}}:streamRawPredict"
     encode = partial(encode_vertex_request, version=ANTHROPIC_API_VERSION)
-    dialect = msgspec.structs.replace(dialect_of("anthropic"), path=path, encode=encode)
+    dialect = msgspec.structs.replace(dialect_of("anthropic"), path=path, encode=encode, models_path="")
     return SdkProvider(client, _ERRORS, dialect)

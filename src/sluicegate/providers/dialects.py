@@ -21,12 +21,15 @@ DIALECTS: tuple[DialectName, ...] = get_args(DialectName)
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """How one API of a provider is spoken; `path` is relative to the SDK client's base URL, and may hold `{model}`."""
+    """How one API of a provider is spoken; `path` is relative to the SDK client's base URL, and may hold `{model}`.
+    `models_path` is where the models are listed, "" for nowhere.
+    """
 
     path: str
     encode: Callable[[Request], bytes]
     decoder: Callable[[], Decoder]
     cache_count: CacheCount = CacheCount.INSIDE
+    models_path: str = "/models"
 
     def path_for(self, model: str) -> str:
         """Return the path of a request to `model`."""
@@ -43,6 +46,10 @@ def dialect_of(name: str, profile: Profile = AUTO) -> Dialect:
         ),
         "openai_responses": Dialect("/responses", openai_responses_request.encode_request, OpenAIResponsesDecoder),
         "anthropic": Dialect(
-            "/v1/messages", anthropic_messages_request.encode_request, AnthropicMessagesDecoder, CacheCount.BESIDE
+            "/v1/messages",
+            anthropic_messages_request.encode_request,
+            AnthropicMessagesDecoder,
+            CacheCount.BESIDE,
+            "/v1/models",
         ),
     }[name]

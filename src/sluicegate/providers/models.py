@@ -60,6 +60,16 @@ class Models:
         return tuple(self._served)
 
     @property
+    def served(self) -> Mapping[str, Served]:
+        """The providers by name."""
+        return self._served
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """The ways to the models that may be asked for by name; empty where any name may be."""
+        return self._routes
+
+    @property
     def gates(self) -> tuple[Gate, ...]:
         """The providers' gates."""
         return tuple(served.gate for served in self._served.values())

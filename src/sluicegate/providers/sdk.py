@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, cast
 
 import httpx2
+import msgspec
 import trio
 from annotated_types import Ge
 
@@ -18,7 +19,7 @@ from ..machine.history import Request
 from ..machine.quantities import DOCUMENTED, Count, Seconds
 from ..wire.upstream.base import Decoder
 from ..wire.upstream.profiles import ProfileName
-from .base import BODY, NO_TRACE, Body
+from .base import BODY, NO_TRACE, Body, ProviderRejected
 from .bounds import bound_refusal, inflated
 from .dialects import Dialect, DialectName
 from .failures import SdkErrors, lost, opening
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     SdkClient: TypeAlias = OpenAIClient | AzureClient | AnthropicClient | VertexClient
 
+NOT_FOUND = 404
 CLOSE_GRACE = 1.0  # seconds that closing an upstream may take
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"}
@@ -105,8 +107,33 @@ class SdkProvider:
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise lost(error) from error
 
+    async def list_models(self) -> list[str] | None:
+        """Ask for the models that there are, which costs nothing; None where the provider has no list. Raises
+        ProviderUnavailable or ProviderRejected.
+        """
+        if not self._dialect.models_path:
+            return None
+        try:
+            with opening(self._errors):
+                response = await self._client.get(self._dialect.models_path, cast_to=httpx2.Response)
+            return [model.id for model in msgspec.json.decode(response.content, type=_Listing).data]
+        except ProviderRejected as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
+            return None
+        except msgspec.MsgspecError:
+            return None
+
     async def aclose(self) -> None:
         await self._client.close()
+
+
+class _Listed(msgspec.Struct):
+    id: str
+
+
+class _Listing(msgspec.Struct):
+    data: list[_Listed]
 
 
 def _plain_body(response: httpx2.Response) -> Body | None:

@@ -27,12 +27,13 @@ class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Caller(msgspec.Struct, frozen=True):
     """Who asks. A run is its `owner`'s: nobody else finds it. `key` is what they asked with: a key's id, or the owner
-    again.
+    again; `user` the end user whom a token names.
     """
 
     owner: str
     grants: Grants = Grants()
     key: str = ""
+    user: str = ""
 
 
 class Access(Protocol):

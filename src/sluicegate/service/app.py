@@ -259,7 +259,7 @@ class Service:
         if len(user) > MAX_USER:
             raise Problem(400, f"{user_header}: must be at most {MAX_USER} characters.", field=user_header)
         address = share_of(self._client_address()) if self.limits.by_address else ""
-        shares = Shares(caller, asked.model or self.models.default_model, user, address)
+        shares = Shares(caller, asked.model or self.models.default_model, caller.user or user, address)
         return self.limits.admit(driver.run.run_id, shares, lambda: estimate_prompt_tokens(driver.run.messages))
 
     async def _body(self) -> bytes:

@@ -23,7 +23,7 @@ _NOTHING: Final = Rates()
 
 
 class Shares(NamedTuple):
-    """Whom a run is counted for. `user` as the caller's backend names them, "" for nobody; `address` is the
+    """Whom a run is counted for. `user` as a token or the caller's backend names them, "" for nobody; `address` is the
     client's, as `share_of` tells it.
     """
 

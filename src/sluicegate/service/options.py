@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -89,6 +90,8 @@ class IssuerOptions:
     """The only algorithm that is accepted, whatever a token says."""
     owner_claim: str = "sub"
     """The claim that says whose the runs are."""
+    user_claim: str = ""
+    """The claim that names the end user, for `limits.user`; it counts for more than the header. Without it, none."""
     leeway_seconds: Seconds = 30.0
     """How far the clocks may differ."""
     refresh_seconds: SomeSeconds = 300.0
@@ -156,6 +159,12 @@ class ServiceOptions:
     """Addresses and networks of proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1`; of nobody else's."""
     metrics: MetricsAccess = MetricsAccess.KEY
     """Who may read `/metrics`: those with a key, where keys or tokens are asked for; everybody; nobody."""
+
+    proxy_silence_seconds: SomeSeconds = inf
+    """After how much silence a proxy in front gives up; `sluicegate check` warns where heartbeats are rarer."""
+    proxy_seconds: SomeSeconds = inf
+    """After what time a proxy in front cuts a response off, however lively; `sluicegate check` warns where runs may
+    take longer."""
 
     def __post_init__(self) -> None:
         for origin in self.cors_origins:

@@ -72,13 +72,19 @@ class _Issuer:
         except (jwt.InvalidTokenError, OverflowError, ValueError):  # the latter two: of numbers no clock can show
             raise unauthorized() from None
         owner = self._owner(claims)
-        return Caller(owner, self._grants, owner)
+        return Caller(owner, self._grants, owner, self._user(claims))
 
     def _owner(self, claims: dict[str, Any]) -> str:
         subject = claims.get(self._options.owner_claim)
         if not isinstance(subject, str) or not 0 < len(subject) <= MAX_OWNER or not _is_finite(claims["exp"]):
             raise unauthorized()
         return f"{self._options.issuer} {subject}"
+
+    def _user(self, claims: dict[str, Any]) -> str:
+        user = claims.get(self._options.user_claim, "") if self._options.user_claim else ""
+        if not isinstance(user, str) or len(user) > MAX_OWNER:
+            raise unauthorized()
+        return user
 
 
 def _is_finite(when: Any) -> bool:

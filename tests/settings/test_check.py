@@ -1,0 +1,172 @@
+"""`sluicegate check`: what it says of providers, proxies, keys and prices, and nothing of what is right."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from sluicegate.cli import main
+from tests.providers.origin import Answer, replying, running_origin, start
+
+LISTING = json.dumps({"object": "list", "data": [{"id": "m"}, {"id": "n"}]}).encode()
+SPOOL = '[spool]\ndirectory = "usage"\n'
+TABLES = '[providers.here]\nbase_url = "{url}/v1"\ndialect = "{dialect}"\n[models.fast]\nuse = ["here:{model}"]\n'
+
+
+def listing(body: bytes, status: int = 200) -> Answer:
+    return replying(body, status=status, content_type="application/json")
+
+
+async def silence(send: Callable[..., object]) -> None:
+    await trio.sleep_forever()
+
+
+async def half(send: Callable[..., object]) -> None:
+    await start(send, content_type="application/json")  # type: ignore[arg-type]  # the same thing
+    await trio.sleep_forever()
+
+
+VERDICTS = [
+    (listing(LISTING), "m", 0, "answers, with 2 models"),
+    (listing(LISTING), "x", 0, "answers, but does not list x"),
+    (listing(b"{}", 404), "m", 0, "answers; it has no list of its models"),
+    (listing(b"<html>"), "m", 0, "answers; it has no list of its models"),
+    (listing(b"{}", 401), "m", 1, "refuses the key (status 401); see to api_key or api_key_env"),
+    (listing(b"{}", 400), "m", 1, "refuses to be asked (status 400)"),
+    (listing(b"{}", 500), "m", 1, "see to its base_url and to proxies"),
+    (silence, "m", 1, "did not answer within"),
+    (half, "m", 1, "did not answer within"),
+]
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("dialect", ["openai_chat", "anthropic"])
+@pytest.mark.parametrize(("answer", "model", "status", "words"), VERDICTS)
+async def test_each_provider_is_tried(
+    answer: Answer,
+    model: str,
+    status: int,
+    words: str,
+    dialect: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sluicegate.cli.check.SECONDS", 0.5)
+    async with running_origin(answer, tmp_path, tls=False) as origin:
+        file = tmp_path / "s.toml"
+        file.write_text(TABLES.format(url=origin.url, dialect=dialect, model=model))
+        assert await trio.to_thread.run_sync(partial(main, ["check", "--config", str(file)])) == status
+        told = capfd.readouterr()
+        assert words.lower() in (told.out + told.err).lower()
+        assert len(origin.asked) == 1
+        origin.asked.clear()
+        assert await trio.to_thread.run_sync(partial(main, ["check", "--offline", "--config", str(file)])) == 0
+        assert not origin.asked
+
+
+BAD = {
+    '[models.fast]\nuse = ["nobody:m"]\n': "models.fast.use[0]: there is no provider 'nobody'; there are: scripted",
+    "[models.fast]\nuse = []\n": "models.fast.use: must name at least one PROVIDER:MODEL",
+    '[models.fast]\nuse = ["m"]\n': "models.fast.use: must be PROVIDER:MODEL, is 'm'",
+    "[providers.p]\n": "providers.p.api_key: is missing; set the variable OPENAI_API_KEY, or name another",
+    '[providers.p]\napi_key_env = "NONE"\n': "set the variable NONE",
+    "[providers.Upper]\n": "providers.Upper: a name has small letters",
+    '[providers.p]\nvia = "azure"\nbase_url = "https://x.example.com"\n': "azure_api_version: is missing",
+    '[providers.p]\nvia = "vertex"\n': 'dialect: must be "anthropic" with via = "vertex"',
+    '[providers.p]\nvia = "scripted"\n[upstream]\ndefault_model = "x"\n[models.y]\nuse = ["p:m"]\n': (
+        "'x' is none of the models; there are: y"
+    ),
+    '[providers.p]\nvia = "scripted"\nbase_url = "ftp://x"\n': "base_url: must begin with https:// or http://",
+    '[server]\nhost = "0.0.0.0"\n': "can be reached over the network",
+    'tools = "no_such_module:tools"\n': "no_such_module",
+}
+
+
+@pytest.mark.parametrize(("text", "words"), BAD.items())
+def test_what_serve_would_refuse_is_refused(
+    text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    assert main(["check", "--config", str(file)]) == 2
+    assert words in capsys.readouterr().err
+    assert main(["serve", "--config", str(file), "--port", "0"]) in (1, 2)
+    assert words in capsys.readouterr().err
+
+
+WARNINGS = {
+    "[service]\nproxy_seconds = 599\n": "service.proxy_seconds: a proxy cuts responses off after 599 s",
+    "[service]\nproxy_silence_seconds = 15\n": "service.proxy_silence_seconds: a proxy gives up after 15 s",
+    '[access]\nkeys = "none.json"\n': "has no keys, so none lets anybody in",
+    '[access]\nkeys = "none.json"\nopen = true\n': "access.open: has no effect beside keys or issuers",
+    "[limits]\nday_budget.dollars = 5\n" + SPOOL: "the price of scripted:scripted-demo is not known",
+    "[limits]\nday_budget.tokens = 5\n": "spool.directory: is not set",
+}
+
+
+@pytest.mark.parametrize(("text", "words"), WARNINGS.items())
+def test_what_is_doubtful_is_told(
+    text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    assert main(["check", "--config", str(file)]) == 0
+    assert words in capsys.readouterr().err
+
+
+FINE = [
+    "",
+    "[service]\nproxy_seconds = 600\nproxy_silence_seconds = 30\n",
+    '[limits]\nday_budget.dollars = 5\n[providers.p]\nvia = "scripted"\n'
+    'prices."scripted-demo" = { input = 1, output = 2 }\n' + SPOOL,
+]
+
+
+@pytest.mark.parametrize("text", FINE)
+def test_what_is_right_is_not_talked_about(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    assert main(["check", "--config", str(file)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+NGINX = {
+    "proxy_read_timeout 60s;": None,
+    "proxy_read_timeout 1m;": None,
+    "proxy_read_timeout 15;": "line 2: proxy_read_timeout 15: is 15 s, and heartbeats come after 15 s",
+    "proxy_read_timeout 500ms;": "proxy_read_timeout 500ms: is 0.5 s",
+    "# proxy_read_timeout 5s;": None,
+    "proxy_buffering on;": "proxy_buffering on: may hold tokens back",
+    "proxy_buffering off;": None,
+    "proxy_cache zone;": "proxy_cache zone: may hold tokens back",
+    "gzip on;": "gzip on: may hold tokens back",
+    "proxy_ignore_client_abort on;": "runs go on for nobody",
+}
+
+
+@pytest.mark.parametrize(("line", "words"), NGINX.items())
+def test_an_nginx_that_cuts_off_or_holds_back_is_told(
+    line: str, words: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "site"
+    file.write_text(f"location / {{\n    {line}\n}}\n")
+    assert main(["check", "--nginx", str(file)]) == 0
+    err = capsys.readouterr().err
+    assert (words in err) if words else not err
+
+
+def test_the_nginx_that_is_printed_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "nginx"]) == 0
+    file = tmp_path / "site"
+    file.write_text(capsys.readouterr().out)
+    assert main(["check", "--nginx", str(file)]) == 0
+    assert capsys.readouterr().err == ""
