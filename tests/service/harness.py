@@ -344,6 +344,7 @@ async def stack(
     limits: Limits | None = None,
     budgets: Budgets | None = None,
     prices: Mapping[str, Price] = MappingProxyType({}),
+    server: ServerOptions | None = None,
 ) -> AsyncIterator[Stack]:
     """A service whose provider is `brain`, up and running; at the end nothing of it may be left over. `others` are
     providers that its model may be had from as well, asked in that order.
@@ -376,7 +377,7 @@ async def stack(
             async def start(task_status: trio.TaskStatus[list[str]]) -> None:
                 await serve(
                     app,
-                    ServerOptions(port=0),
+                    server or ServerOptions(port=0),
                     service.drain,
                     stop.wait,
                     task_status,

@@ -29,6 +29,7 @@ from sluicegate.runtime.ledger import MemoryLedger, Settlement
 from sluicegate.runtime.options import RunOptions
 from sluicegate.runtime.record import PAUSES, CallOutcome
 from sluicegate.runtime.spool import Spool, SpoolOptions
+from sluicegate.server.options import ServerOptions
 from sluicegate.service.families import OTHER, Histogram, Names, buckets
 from sluicegate.service.families import Counter as Counted
 from sluicegate.service.key_file import KeyRing
@@ -39,7 +40,7 @@ from sluicegate.tools import ToolError
 from sluicegate.tools.decorator import tool
 from sluicegate.tools.registry import Registry
 
-from .harness import JSON, LINKS, Stack, over, stack, virtually
+from .harness import JSON, LINKS, SocketExchange, Stack, over, stack, virtually
 from .test_access import added
 
 CANARY = "canary-5d41402abc4b2a76"
@@ -352,6 +353,25 @@ def test_who_finds_no_room_is_counted(socket: bool) -> None:
     over(socket, main)
 
 
+@pytest.mark.sockets
+async def test_who_takes_too_little_is_counted() -> None:
+    long: Reply = [Say("x" * 2_000_000, words=0)]
+    body = msgspec.json.encode({"messages": [{"role": "user", "content": "Hi"}]})
+    options = ServerOptions(port=0, write_seconds=0.3)
+    with trio.fail_after(30):
+        async with stack(lambda _: long, socket=True, server=options) as up:
+            host, _, port = up.url.removeprefix("http://").rpartition(":")
+            plain = trio.socket.socket()
+            plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+            await plain.connect((host, int(port)))
+            async with trio.SocketStream(plain) as stream:
+                await SocketExchange(stream).ask("POST", "/chat", JSON, body)
+                while not (await scrape(up)).value("sluicegate_evictions_total"):
+                    pass
+                await up.service.runs.wait_none()
+            assert (await scrape(up)).value("sluicegate_evictions_total") == 1
+
+
 @pytest.mark.parametrize("is_guarded", [False, True])
 @pytest.mark.parametrize("who", MetricsAccess)
 def test_who_may_read_them(who: MetricsAccess, is_guarded: bool, tmp_path: Path) -> None:
@@ -402,6 +422,7 @@ def test_a_hundred_models_and_no_more() -> None:
             assert found["stop", OTHER] == 22
             assert found["stop", "scripted-demo"] == 1
             assert len(found) == 101
+            assert max(len(model) for _, model in found) <= 128
 
     virtually(main)
 

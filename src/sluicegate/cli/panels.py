@@ -221,7 +221,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Time of calls, p95",
                 "s",
                 "Of those that were not cancelled.",
-                (Query(_quantile(0.95, "sluicegate_tool_second", "tool"), "{{tool}}"),),
+                (Query(_quantile(0.95, "sluicegate_tool_seconds", "tool"), "{{tool}}"),),
             ),
             Panel(
                 "Failed calls",
