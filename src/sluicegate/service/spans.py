@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.trace import TraceFlags as OtelFlags
 from opentelemetry.util.types import AttributeValue
 
+from ..machine.deltas import Usage
 from ..machine.events import RunDone
 from ..runtime.driver import Driver
 from ..runtime.observers import reason_of
@@ -80,13 +81,7 @@ class Spans:
         if chat.finish_reason is not None:
             attributes["gen_ai.response.finish_reasons"] = (chat.finish_reason,)
         if chat.usage is not None:
-            usage = chat.usage
-            attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
-            attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
-            attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
-            attributes["gen_ai.usage.cache_creation.input_tokens"] = usage.cache_write_tokens
-            attributes["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
-            attributes["sluicegate.usage.estimated"] = usage.estimated
+            attributes.update(_told(chat.usage))
         if chat.error is not None:
             attributes["error.type"] = chat.error.code
             if reason := reason_of(chat.error):
@@ -136,6 +131,20 @@ class Spans:
 
 def _context(trace: Trace, span_id: str, state: TraceState | None, *, is_remote: bool = False) -> SpanContext:
     return SpanContext(int(trace.trace_id, 16), int(span_id, 16), is_remote, OtelFlags(trace.flags), state)
+
+
+def _told(usage: Usage) -> Iterator[tuple[str, AttributeValue]]:
+    """What is not there is not told: each attribute takes the exporter's thread 8 microseconds."""
+    yield "gen_ai.usage.input_tokens", usage.input_tokens
+    yield "gen_ai.usage.output_tokens", usage.output_tokens
+    if usage.cached_tokens:
+        yield "gen_ai.usage.cache_read.input_tokens", usage.cached_tokens
+    if usage.cache_write_tokens:
+        yield "gen_ai.usage.cache_creation.input_tokens", usage.cache_write_tokens
+    if usage.reasoning_tokens:
+        yield "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens
+    if usage.estimated:
+        yield "sluicegate.usage.estimated", True
 
 
 def _status(message: str) -> Status:
