@@ -13,6 +13,7 @@ from sluicegate.machine.table import Table, arrows
 from sluicegate.service import openapi
 from sluicegate.settings import report
 from sluicegate.wire.downstream.native import schema
+from tests import checklist
 from tests.security import rows
 
 FOLDER = Path(__file__).resolve().parent.parent / "specs"
@@ -46,6 +47,7 @@ def generated() -> dict[str, str]:
         ),
         "openapi.json": json.dumps(_dedented(openapi.document(is_guarded=True)), indent=2) + "\n",
         "security.md": rows.page(),
+        "checklist.md": checklist.page(),
         "settings.md": f"{SETTINGS}\n{report.reference()}\n",
         "settings.schema.json": json.dumps(_dedented(report.schema()), indent=2) + "\n",
         "wire.schema.json": json.dumps(_dedented(schema()), indent=2) + "\n",

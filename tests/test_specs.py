@@ -73,6 +73,15 @@ def test_every_invariant_is_proved_by_tests_that_exist() -> None:
             assert test in defined_in(ROOT / file), f"{name}: no test {node}"
 
 
+def test_every_item_of_the_checklist_has_tests_that_exist() -> None:
+    assert len(ITEMS) == 12
+    for item in ITEMS:
+        assert item.tests
+        for node in item.tests:
+            file, _, test = node.partition("::")
+            assert test in defined_in(ROOT / file), f"no test {node}"
+
+
 def test_every_code_stands_in_the_page_with_its_status() -> None:
     found = {row[0].strip("`"): row[1] for row in rows(page("wire.md"), r"[A-Z_]{6,}")}
     assert found.keys() == set(ErrorCode)

@@ -98,7 +98,8 @@ def test_a_token_names_the_owner_and_the_issuer_what_it_allows(keys: Path) -> No
     assert status(by_tenant, token()) == 401
     by_user = Tokens([options(keys, owner_claim="tenant", user_claim="sub")])
     assert by_user.identify(bearing(token(tenant="t"))).user == "user-1"
-    assert status(by_user, token(tenant="t", sub=None)) == 401
+    by_nick = Tokens([options(keys, user_claim="nick")])
+    assert status(by_nick, token(nick=7)) == status(by_nick, token(nick="x" * 257)) == 401
     assert Tokens([options(keys, user_claim="nickname")]).identify(bearing(token())).user == ""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from ..machine.errors import SluicegateError
@@ -112,10 +113,22 @@ def _provider(
             from .anthropic import vertex_provider
 
             token = each.api_key.get_secret_value() if each.api_key else env.get(each.api_key_env)
+            if not token and not _has_google_auth():
+                raise BadTable(
+                    f"providers.{name}.api_key: is missing, and the machine's credentials cannot be read without the "
+                    "extra `vertex` (pip install 'sluicegate[vertex]')"
+                )
             return vertex_provider(
                 options, transport, token, each.base_url or None, each.vertex_project, each.vertex_region
             )
     return provider_of(each.dialect, options, transport, _key(name, each, env), each.base_url or None, each.profile)
+
+
+def _has_google_auth() -> bool:
+    try:
+        return find_spec("google.auth") is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def _key(name: str, each: ProviderOptions, env: Mapping[str, str]) -> str:
