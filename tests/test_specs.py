@@ -15,6 +15,7 @@ from sluicegate.machine.table import arrows
 from sluicegate.service.problems import STATUS
 from sluicegate.wire.downstream import native
 from tests import specs
+from tests.checklist import ITEMS
 
 ROOT = specs.FOLDER.parent
 TOLD_BY_AN_EVENT = {ErrorCode.CONTENT_FILTER: 200}
