@@ -116,6 +116,11 @@ class Rig(NamedTuple):
         """All settlements so far, in order."""
         return list(read_spool(self.spool)) if self.spool.exists() else []
 
+    def intents(self) -> dict[str, Intent]:
+        """All intents so far, by run id."""
+        lines = [line for number in segment_numbers(self.spool) for line in read_segment(self.spool, number)]
+        return {line.run_id: line for line in lines if isinstance(line, Intent)}
+
 
 def _provider(name: str, dialect: str, url: str, model: str | None) -> str:
     table = f"""
@@ -327,9 +332,27 @@ async def be_killed_in_the_midst(rig: Rig, draw: Random) -> set[int]:
 # -- budgets of a day, in a process that starts ------------------------------------------------------------------------
 
 
-def today(settlements: Iterable[Settlement]) -> list[Settlement]:
+class Spent(NamedTuple):
+    """What a run counts for, in the day that it ended in."""
+
+    key: str
+    tokens: int
+    dollars: float
+
+
+def spent_today(rig: Rig) -> list[Spent]:
+    """What the spool says that today has cost, with what a killed process left to be settled by its estimates."""
     now = time.time()
-    return [each for each in settlements if each.at >= now - now % DAY]
+    settled = rig.settled()
+    spent = [
+        Spent(each.key, each.usage.input_tokens + each.usage.output_tokens, each.cost or 0.0)
+        for each in settled
+        if each.at >= now - now % DAY
+    ]
+    left = rig.intents()
+    for each in settled:
+        del left[each.run_id]
+    return spent + [Spent(intent.key, intent.prompt_tokens, 0.0) for intent in left.values()]
 
 
 async def check_restored(rig: Rig, name: str, unit: str, ending: Ending) -> None:
@@ -337,15 +360,14 @@ async def check_restored(rig: Rig, name: str, unit: str, ending: Ending) -> None
     have as many tokens as are left.
     """
     key = rig.keys[ending.key].key.id
-    spent = [each for each in today(rig.settled()) if name == "day_budget" or each.key == key]
+    spent = [each for each in spent_today(rig) if name == "day_budget" or each.key == key]
     prompt = Usage(BASE + len(rig.player.played))
     if unit == "tokens":
-        tokens = sum(each.usage.input_tokens + each.usage.output_tokens for each in spent)
-        limit = str(tokens + prompt.input_tokens + LEFT)
+        limit = str(sum(each.tokens for each in spent) + prompt.input_tokens + LEFT)
     else:
         half = Decimal(PRICES["plain-1"][1]) / 2_000_000  # of a token, since nobody rounds dollars
         more = cost_of(msgspec.structs.replace(prompt, output_tokens=LEFT), "plain-1") + half
-        limit = repr(math.fsum(each.cost or 0.0 for each in spent) + float(more))
+        limit = repr(math.fsum(each.dollars for each in spent) + float(more))
     async with running(rig.config(f"[limits.{name}]\n{unit} = {limit}")) as process, calling(process.port) as caller:
         chapter = Chapter(rig, process)
         plan = await rig.player.hold(caller, ending)
@@ -395,19 +417,18 @@ async def test_spool_log_metrics_provider_and_clients_agree(tmp_path: Path, note
         player = Player(provider, {owner: made.text for owner, made in keys.items()})
         rig = Rig(tmp_path, provider, player, keys)
         await live_and_drain(rig, draw)
+        await check_restored(rig, "key_budget", "dollars", HOLDING)
         await live_and_be_killed(rig, draw)
+        await check_restored(rig, "key_budget", "tokens", HOLDING)
         busy = await be_killed_in_the_midst(rig, draw)
+        await check_restored(rig, "day_budget", "tokens", OF_OTHERS)
         await live_and_drain(rig, draw)
-        for unit in ("tokens", "dollars"):
-            await check_restored(rig, "key_budget", unit, HOLDING)
-            await check_restored(rig, "day_budget", unit, OF_OTHERS)
+        await check_restored(rig, "day_budget", "dollars", OF_OTHERS)
 
     audit = audit_spool(rig.spool)
     assert audit.intents == audit.settlements >= FLOOR
     assert (audit.orphans, audit.repeats, audit.damaged, audit.unknown) == (0, 0, 0, 0)
-    lines = [line for number in segment_numbers(rig.spool) for line in read_segment(rig.spool, number)]
-    intents = {line.run_id: line for line in lines if isinstance(line, Intent)}
-    settlements = rig.settled()
+    intents, settlements = rig.intents(), rig.settled()
     for each in settlements:
         check_run(each, intents[each.run_id], rig, busy)
 

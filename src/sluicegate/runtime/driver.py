@@ -249,18 +249,19 @@ class Driver:
     async def _step(self, wanted: OpenUpstream) -> None:
         self.phase = Phase.OPENING
         self._watch.begin_step()
-        self.record.begin_step(wanted.step)
+        now = trio.current_time()
+        self.record.begin_step(wanted.step, now)
         turns = Turns(self._route, self._answered_by)
         while True:
-            if wait := turns.take_wait():
-                await trio.sleep(wait)
-            candidate = turns.next(trio.current_time())
-            await candidate.gate.acquire(trio.current_time())
+            candidate = turns.next(now)
+            await candidate.gate.acquire(now)
             try:
                 if not await self._attempt(candidate, turns, wanted):
                     return
             finally:
                 candidate.gate.release()
+            await trio.sleep(turns.take_wait())
+            now = trio.current_time()
 
     async def _attempt(self, candidate: Candidate, turns: Turns, wanted: OpenUpstream) -> bool:
         """Ask `candidate`. Return whether it failed before its first word, and another attempt is to follow."""

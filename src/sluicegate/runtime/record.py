@@ -124,10 +124,9 @@ class Record:
         """Return the Unix time of `at`."""
         return self._unix + at
 
-    def begin_step(self, number: int) -> StepRecord:
+    def begin_step(self, number: int, now: float) -> None:
         """A step begins."""
-        self.steps.append(StepRecord(number, trio.current_time()))
-        return self.steps[-1]
+        self.steps.append(StepRecord(number, now))
 
     def begin_attempt(self, candidate: Candidate) -> Attempt:
         """A request of the last step goes to `candidate`."""
