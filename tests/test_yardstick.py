@@ -120,7 +120,7 @@ def test_a_page_is_made_from_what_was_kept(tmp_path: Path, monkeypatch: pytest.M
     there = msgspec.json.decode(msgspec.json.encode(kept()), type=Results)
     text = report(there)
     assert text == report(kept())
-    assert text.count("\n### ") == 8
+    assert text.count("\n### ") == 9
     for line in (
         "- requests that failed or were refused: sluicegate: c16 7",
         "- failed: naive-trio, mem, round 2: NotStarted: no port",

@@ -1,14 +1,14 @@
 """Measures sluicegate beside other relays and writes specs/performance.md.
 
     python -m tests.benchmarks.yardstick [--rounds 5] [--targets a,b] [--scenarios a,b] [--python python3.11]
-                                         [--out FILE] [--no-page]
+                                         [--before COMMIT] [--out FILE] [--no-page]
     python -m tests.benchmarks.yardstick --results FILE [--no-page]
 
 What the targets need is built or installed once, under BENCH_HOME (default ~/.cache/sluicegate-bench); sluicegate is
 installed from this checkout and started as a user would. `--python` is the interpreter of sluicegate and of the Python
-peers. `--scenarios` also takes the groups `musts` and `crowds`. `--out` keeps the raw results as JSON, `--results`
-makes the page from them without measuring; `--no-page` prints the tables instead of writing the page. Needs gcc and
-OpenSSL's headers (libssl-dev), and npm for the targets on Node.
+peers, `--before` the commit of the target sluicegate-before. `--scenarios` also takes the groups `musts` and `crowds`.
+`--out` keeps the raw results as JSON, `--results` makes the page from them without measuring; `--no-page` prints the
+tables instead of writing the page. Needs gcc and OpenSSL's headers (libssl-dev), and npm for the targets on Node.
 """
 
 import argparse
@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--targets", default=",".join(DEFAULT))
     parser.add_argument("--scenarios", default="")
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--before", default="")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--no-page", action="store_true")
@@ -66,7 +67,7 @@ def _measure(options: argparse.Namespace) -> Results:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     home = Path(os.environ.get("BENCH_HOME", Path.home() / ".cache" / "sluicegate-bench"))
-    set_up(home, targets, options.python)
+    set_up(home, targets, options.python, options.before)
     python = str(home / "sluicegate" / "bin" / "python")
     found = page.conditions(python, targets, versions(home, targets), _command(options), options.rounds)
     results = Results(found)
@@ -93,6 +94,7 @@ def _targets(names: str) -> list[Target]:
 def _command(options: argparse.Namespace) -> str:
     words = [f"--rounds {options.rounds}", f"--targets {options.targets}"]
     words += [f"--scenarios {options.scenarios}"] if options.scenarios else []
+    words += [f"--before {options.before}"] if options.before else []
     words += [f"--python {Path(options.python).name}"] if options.python != sys.executable else []
     return f"python -m tests.benchmarks.yardstick {' '.join(words)}"
 

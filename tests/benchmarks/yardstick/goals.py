@@ -5,7 +5,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from .results import OURS, Figures, spread
-from .targets import DIALECTS, FRAMEWORKS, TUTORIAL
+from .targets import BEFORE, DIALECTS, FRAMEWORKS, GUARDED, TUTORIAL
 
 
 class Better(Enum):
@@ -43,6 +43,7 @@ FRAMEWORK_GOALS: Final = (
     Goal("steady32", "steady, 32 streams of 50 tokens/s, CPU per token", 1 / 3, 1 / 3),
     Goal("ttft1_p50_added", "first token of a lone request, added", 1 / 2, 1 / 2),
 )
+GUARD_COST: Final = 1.1
 DIALECT_GOALS: Final = (
     Goal("steady32", "steady, 32 streams, CPU per token", 1.3, 1.3),
     Goal("us_tok_c16", "saturated, 16 streams, CPU per token", 1.3, 1.3),
@@ -72,6 +73,21 @@ def frameworks(figures: Figures) -> list[str]:
         cells = [_cell(goal, figures.ratios(goal.metric, OURS, peer)) for peer in peers]
         lines.append(f"| {goal.title} | " + " | ".join(cells) + f" | {_bound(goal, goal.must)} |")
     return lines + _memory_row(figures, peers)
+
+
+def guarded(figures: Figures) -> list[str]:
+    """What keys, limits, budgets, log and metrics cost: beside the same without them, and beside an earlier commit."""
+    plain = [name for name in (OURS, BEFORE) if name in figures.targets]
+    if GUARDED not in figures.targets or not plain:
+        return []
+    lines = [f"| {GUARDED} / | " + " | ".join(plain) + " | goal |", "|---" * (len(plain) + 2) + "|"]
+    for goal in MUSTS:
+        bound = GUARD_COST if goal.better is Better.LESS else 1 / GUARD_COST
+        wanted = goal._replace(must=bound, aim=bound)
+        if any(ratios := [figures.ratios(goal.metric, GUARDED, name) for name in plain]):
+            cells = " | ".join(_cell(wanted, found) for found in ratios)
+            lines.append(f"| {goal.title} | {cells} | {_bound(wanted, bound)} |")
+    return lines
 
 
 def dialects(figures: Figures) -> list[str]:

@@ -6,20 +6,23 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests import shared
 
 from .interpreter import about, output
-from .targets import Target
+from .targets import BEFORE, Target
 
 HARNESS = Path(__file__).parent / "harness"
 TOOLS = {"upstream": ("-lssl", "-lcrypto"), "load": ("-lm",), "rawproxy": ()}
 
 
-def set_up(home: Path, targets: Sequence[Target], python: str) -> None:
-    """Make `targets` ready to start; SystemExit, with what to install, where a program or a library is missing."""
+def set_up(home: Path, targets: Sequence[Target], python: str, before: str = "") -> None:
+    """Make `targets` ready to start, the one of an earlier commit from `before`; SystemExit, with what to install,
+    where a program or a library is missing.
+    """
     _check(targets)
     (home / "bin").mkdir(parents=True, exist_ok=True)
     for tool, libraries in TOOLS.items():
@@ -31,6 +34,19 @@ def set_up(home: Path, targets: Sequence[Target], python: str) -> None:
             _install(home / target.name, python, target.packages)
     _install(home / "sluicegate", python, ())
     _call(home / "sluicegate" / "bin" / "python", "-m", "pip", "install", "-qq", shared.CHECKOUT)
+    if any(target.name == BEFORE for target in targets):
+        _install_before(home, python, before)
+
+
+def _install_before(home: Path, python: str, commit: str) -> None:
+    if not commit:
+        raise SystemExit(f"yardstick: {BEFORE} needs --before COMMIT")
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "before.tar"
+        _call("git", "-C", shared.CHECKOUT, "archive", "-o", archive, commit)
+        _call("tar", "-xf", archive, "-C", folder)
+        _install(home / BEFORE, python, ())
+        _call(home / BEFORE / "bin" / "python", "-m", "pip", "install", "-qq", folder)
 
 
 def versions(home: Path, targets: Sequence[Target]) -> dict[str, str]:

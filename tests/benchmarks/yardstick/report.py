@@ -11,6 +11,10 @@ requests."""
 FRAMEWORKS = """\
 The ratio of sluicegate's figure to that of the framework in the same round; not seen: the framework gave none, as
 where it never closed an upstream."""
+GUARDED = """\
+An API key for each request, rates, numbers of runs at once and budgets that nobody reaches for key, model and day, a
+line of log in JSON for each run, metrics and the spool, beside the service as it starts without settings (log, metrics
+and spool), and beside an earlier commit."""
 ALL = """\
 Every target but the byte relays offers one tool, `get_weather`, which answers at once."""
 PACED = """\
@@ -37,6 +41,7 @@ def report(results: Results) -> str:
         ("Against the tutorial's design", MUSTS, goals.musts(figures)),
         ("Against Python frameworks", FRAMEWORKS, goals.frameworks(figures)),
         ("The other dialects", "The ratio to Chat Completions in the same round.", goals.dialects(figures)),
+        ("Guarded and observed", GUARDED, goals.guarded(figures)),
         ("Every target", ALL, tables.columns(figures, tables.ALL)),
         ("Many streams: latency added", PACED, tables.columns(figures, tables.PACED)),
         ("Many streams: at rest", IDLE, tables.columns(figures, tables.IDLE)),

@@ -131,6 +131,7 @@ class Service:
         path = self.target.path.replace("{model}", asked.model)
         command = [str(self._load), "--port", str(self._port), "--path", path, "--body", str(body)]
         command += ["-c", str(asked.clients), "-r", str(asked.requests), "--max-time", str(asked.seconds)]
+        command += ["--header", self.target.header] if self.target.header else []
         return [*command, *asked.options]
 
 

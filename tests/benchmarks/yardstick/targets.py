@@ -38,8 +38,8 @@ class Speed(Enum):
 class Target:
     """`command` and `env` are filled in with str.format: {port} to listen on, {up} the provider's base URL, {up_port}
     its port, {home} where everything is installed, {python} the target's own interpreter, {state} a folder of its own.
-    In `path` and `body` {model} is the model's name, which tells the provider how to reply. Without a command the
-    clients ask the provider itself.
+    `header` is one more of each request. In `path` and `body` {model} is the model's name, which tells the provider how
+    to reply. Without a command the clients ask the provider itself.
     """
 
     name: str
@@ -51,11 +51,20 @@ class Target:
     packages: tuple[str, ...] = ()
     node_packages: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    header: str = ""
 
 
-def _serve(name: str, dialect: str, scenarios: frozenset[str], env: dict[str, str]) -> Target:
+def _serve(
+    name: str,
+    dialect: str,
+    scenarios: frozenset[str],
+    env: dict[str, str],
+    *more: str,
+    header: str = "",
+    of: str = OURS,
+) -> Target:
     command = (
-        "{home}/sluicegate/bin/sluicegate",
+        f"{{home}}/{of}/bin/sluicegate",
         "serve",
         "--port",
         "{port}",
@@ -64,7 +73,7 @@ def _serve(name: str, dialect: str, scenarios: frozenset[str], env: dict[str, st
         "--tools",
         "one_tool:tools",
     )
-    return Target(name, (*command, "--dialect", dialect), scenarios, _NATIVE, "/chat", env=env)
+    return Target(name, (*command, "--dialect", dialect, *more), scenarios, _NATIVE, "/chat", env=env, header=header)
 
 
 def _peer(name: str, command: tuple[str, ...], packages: tuple[str, ...], body: str = _SIMPLE) -> Target:
@@ -91,6 +100,9 @@ _HYPERCORN: Final = (
     "warning",
 )
 _ALL: Final = PEER | CROWDS | {"steady32_tls", "slow"}
+GUARDED: Final = "sluicegate-guarded"
+BEFORE: Final = "sluicegate-before"  # another commit, which `--before` names
+_KEY: Final = "Authorization: Bearer sg-000000000000-not-a-secret-as-it-stands-in-the-test-suite"
 DIALECTS: Final = {"sluicegate-responses": "openai_responses", "sluicegate-anthropic": "anthropic"}
 DIALECT_SCENARIOS: Final = frozenset({"steady32", "sat16"})
 TUTORIAL: Final = "tutorial-js"
@@ -130,5 +142,7 @@ TARGETS: Final = {
             _serve(name, dialect, DIALECT_SCENARIOS, _ANTHROPIC_ENV if dialect == "anthropic" else _OPENAI_ENV)
             for name, dialect in DIALECTS.items()
         ),
+        _serve(GUARDED, "openai_chat", PEER, _OPENAI_ENV, "--config", "guarded.toml", header=_KEY),
+        _serve(BEFORE, "openai_chat", PEER, _OPENAI_ENV, of=BEFORE),
     )
 }  # fmt: skip
