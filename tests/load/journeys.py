@@ -160,7 +160,10 @@ class Player:
 
     async def _reach(self, caller: Caller, plan: Plan, ending: Ending) -> None:
         await caller.hear_head()
-        self.ids[plan.number] = caller.run_id
+        try:
+            self.ids[plan.number] = caller.run_id
+        except KeyError:
+            raise AssertionError((plan, ending, await caller.hear_all())) from None
         await caller.hear(0, ending.until)
 
     def _check(self, answer: Answer, plan: Plan, ending: Ending) -> None:

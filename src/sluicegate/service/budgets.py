@@ -60,64 +60,81 @@ class Budgets:
     def _key(self, name: str, limits: BudgetOptions, now: float) -> "Account":
         account = self._keys.get(name)
         if account is None:
-            if self._keys and next(iter(self._keys.values())).day < _day_of(now):
+            if self._keys and not next(iter(self._keys.values())).is_of(now):
                 self._keys = {key: each for key, each in self._keys.items() if each.is_of(now)}
             account = self._keys[name] = Account("key_budget", limits, now)
         account.limits = limits
+        account.look(now)
         return account
 
 
 class Account:
-    """What was spent in one day. `limits` may change while it is used. Of runs that go on it knows how many there are,
-    and the sum of the times since when their seconds count: that costs the same however many there are.
+    """What was spent in one day. Of runs that go on it knows how many there are, and the sum of the times since when
+    their seconds count: that costs the same however many there are.
+
+    `tokens` and `dollars` are what was spent, and may be added to by those who have called `look` when `due` had come:
+    from then on another day has begun, or the seconds are used up. `limits` are set by `begin`.
     """
 
     def __init__(self, name: str, limits: BudgetOptions, now: float) -> None:
         self.name = name
         self.limits = limits
-        self.day = _day_of(now)
-        self._tokens = 0
-        self._dollars = 0.0
+        self.tokens = 0
+        self.dollars = 0.0
+        self.due = 0.0
+        self._day = _day_of(now)
         self._seconds = 0.0
         self._live = 0
         self._since = 0.0
+        self.look(now)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more tokens or dollars were spent than there may be."""
+        limits = self.limits
+        return (limits.tokens is not None and self.tokens > limits.tokens) or (
+            limits.dollars is not None and self.dollars > limits.dollars
+        )
 
     def is_of(self, now: float) -> bool:
         """Whether it is used, or has something to say of the day of `now`."""
-        return self._live > 0 or self.day >= _day_of(now)
+        return self._live > 0 or self._day >= _day_of(now)
 
     def add(self, now: float, tokens: int, dollars: float, seconds: float = 0.0) -> None:
         """Count what was spent."""
-        self._turn(now)
-        self._tokens += tokens
-        self._dollars += dollars
+        self.look(now)
+        self.tokens += tokens
+        self.dollars += dollars
         self._seconds += seconds
 
     def begin(self, now: float) -> None:
         """A run's seconds count from now on."""
-        self._turn(now)
+        self.look(now)
         self._live += 1
         self._since += now
+        self.look(now)
 
     def end(self, began: float, now: float) -> None:
         """The seconds of a run that began then count no more."""
-        self._turn(now)
-        since = max(began, self.day)
+        self.look(now)
+        since = max(began, self._day)
         self._live -= 1
         self._since -= since
         self._seconds += now - since
+        self.look(now)
+
+    def look(self, now: float) -> None:
+        """Begin a new day if it is one, and set `due`."""
+        day = _day_of(now)
+        if day > self._day:
+            self._day, self.tokens, self.dollars, self._seconds = day, 0, 0.0, 0.0
+            self._since = self._live * day
+        room = self.room(now).seconds
+        self.due = min(day + DAY, now + room / self._live if self._live else math.inf)
 
     def room(self, now: float) -> Room:
-        """Return what is left today, less than 0 where it is overdrawn."""
-        self._turn(now)
-        return _room(self.limits, self._tokens, self._dollars, self._seconds + self._live * now - self._since)
-
-    def _turn(self, now: float) -> None:
-        """Begin a new day if it is one."""
-        day = _day_of(now)
-        if day > self.day:
-            self.day, self._tokens, self._dollars, self._seconds = day, 0, 0.0, 0.0
-            self._since = self._live * day
+        """Return what is left of the day that was looked at last, less than 0 where it is overdrawn."""
+        return _room(self.limits, self.tokens, self.dollars, self._seconds + self._live * now - self._since)
 
 
 class RunBudget:
@@ -125,15 +142,20 @@ class RunBudget:
 
     def __init__(self, limits: BudgetOptions, accounts: list[Account], now: Callable[[], float]) -> None:
         self._limits = limits
+        self._most_tokens = math.inf if limits.tokens is None else limits.tokens
+        self._most_dollars = math.inf if limits.dollars is None else limits.dollars
         self._accounts = accounts
         self._now = now
         self._began: float | None = None
+        self._due = math.inf
         self._tokens = 0
         self._dollars = 0.0
 
     def begin(self) -> None:
         """The run begins."""
         self._began = now = self._now()
+        if self._limits.seconds is not None:
+            self._due = now + self._limits.seconds
         for account in self._accounts:
             account.begin(now)
 
@@ -146,16 +168,19 @@ class RunBudget:
 
     def charge(self, tokens: int, dollars: float) -> RunError | None:
         """Count what the run has spent until now; return how it ends if that is too much."""
+        # With each read of a reply, so everything is looked at only where a look tells something new.
         now = self._now()
-        self._count(now, tokens, dollars)
-        for name, limits, room in self._rooms(now):
-            if room.tokens < 0:
-                return _exceeded(f"{name}.tokens", limits.tokens, now)
-            if room.dollars < 0:
-                return _exceeded(f"{name}.dollars", limits.dollars, now)
-            if room.seconds <= 0:
-                return _exceeded(f"{name}.seconds", limits.seconds, now)
-        return None
+        is_over = tokens > self._most_tokens or dollars > self._most_dollars or now >= self._due
+        more, dearer = tokens - self._tokens, dollars - self._dollars
+        self._tokens, self._dollars = tokens, dollars
+        for account in self._accounts:
+            if now >= account.due:
+                account.look(now)
+            account.tokens += more
+            account.dollars += dearer
+            if account.is_over or now >= account.due:
+                is_over = True
+        return self._exceeded(now) if is_over else None
 
     def late(self) -> RunError:
         """Return how a run ends whose seconds are over."""
@@ -168,20 +193,27 @@ class RunBudget:
         if self._began is None:
             return
         now = self._now()
-        self._count(now, tokens, dollars)
-        for account in self._accounts:
-            account.end(self._began, now)
-        self._began = None
-
-    def _count(self, now: float, tokens: int, dollars: float) -> None:
         for account in self._accounts:
             account.add(now, tokens - self._tokens, dollars - self._dollars)
-        self._tokens, self._dollars = tokens, dollars
+            account.end(self._began, now)
+        self._tokens, self._dollars, self._began = tokens, dollars, None
+
+    def _exceeded(self, now: float) -> RunError | None:
+        for name, limits, room in self._rooms(now):
+            if room.tokens < 0:
+                return _exceeded(f"{name}.tokens", limits.tokens, now)
+            if room.dollars < 0:
+                return _exceeded(f"{name}.dollars", limits.dollars, now)
+            if room.seconds <= 0:
+                return _exceeded(f"{name}.seconds", limits.seconds, now)
+        return None
 
     def _rooms(self, now: float) -> Iterator[tuple[str, BudgetOptions, Room]]:
         lasted = 0.0 if self._began is None else now - self._began
         yield RUN, self._limits, _room(self._limits, self._tokens, self._dollars, lasted)
         for account in self._accounts:
+            if now >= account.due:
+                account.look(now)
             yield account.name, account.limits, account.room(now)
 
 
