@@ -170,7 +170,7 @@ def test_a_guarded_service_from_this_page(tmp_path: Path) -> None:
     everything, little = (run(here(command), tmp_path).strip() for command in (create, second))
     listed = run(here(listing), tmp_path)
     assert ("frontend" in listed, "models: fast; tools: none; no detach" in listed) == (True, True)
-    site, unit = (run(here(command), tmp_path) for command in commands() if "sluicegate deploy" in command)
+    site, unit = (run(here(each), tmp_path) for each in commands() if re.search("deploy (nginx|systemd)", each))
     assert "proxy_buffering off;" in site
     assert f"serve --config {tmp_path}/sluicegate.toml" in unit
     with serving(".venv/bin/sluicegate serve --config sluicegate.toml", tmp_path) as server:
@@ -183,6 +183,20 @@ def test_a_guarded_service_from_this_page(tmp_path: Path) -> None:
     assert "login.example.com" in run(
         f"{shlex.quote(str(BIN))}/sluicegate check --offline --config issuers.toml", tmp_path
     )
+
+
+def test_what_is_watched_is_set_up_as_this_page_says(tmp_path: Path) -> None:
+    [telemetry] = blocks("toml")[5:]
+    (tmp_path / "sluicegate.toml").write_text(telemetry, "utf-8")
+    assert "otlp_endpoint" in run(f"{shlex.quote(str(BIN))}/sluicegate check --config sluicegate.toml", tmp_path)
+    for command in commands():
+        if "deploy grafana" in command or "deploy prometheus" in command:
+            run(here(command), tmp_path)
+    assert msgspec.json.decode((tmp_path / "dashboard.json").read_bytes())["panels"]
+    [scraping] = blocks("yaml")
+    (tmp_path / "key").write_text("sg-key", "utf-8")
+    (tmp_path / "prometheus.yml").write_text(scraping.replace("/etc/prometheus/sluicegate.key", "key"), "utf-8")
+    assert "SUCCESS" in run("promtool check config prometheus.yml", tmp_path)
 
 
 def test_nobody_is_let_in_from_the_network_by_accident(tmp_path: Path) -> None:
