@@ -53,7 +53,7 @@ from sluicegate.machine.history import (
 )
 from sluicegate.machine.reply import TRUNCATED, Reply
 from sluicegate.wire.upstream.anthropic_messages import AnthropicMessagesDecoder
-from sluicegate.wire.upstream.anthropic_messages_request import encode_request
+from sluicegate.wire.upstream.anthropic_messages_request import encode_request, encode_vertex_request
 from tests import laws
 from tests.laws import byte_by_byte, check_split_law, chunkings, near_boundaries, pieces, splits2
 from tests.shared import streams
@@ -971,6 +971,12 @@ def test_what_is_not_asked_for_is_not_sent() -> None:
         {"name": "f", "input_schema": {"type": "object"}}
     ]
     assert body_of(QUESTION, temperature=0.0)["temperature"] == 0.0
+
+
+def test_vertex_has_the_version_in_the_body_and_the_model_elsewhere() -> None:
+    request = Request("m", (QUESTION,), max_output_tokens=7)
+    plain, vertex = json.loads(encode_request(request)), json.loads(encode_vertex_request(request, version="v1"))
+    assert vertex == {name: value for name, value in plain.items() if name != "model"} | {"anthropic_version": "v1"}
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
