@@ -157,9 +157,13 @@ async def crowd(directory: Path, settings: str, own: Rates) -> AsyncIterator[Cro
 
 
 async def test_not_one_request_a_minute_more(tmp_path: Path, note: Callable[[str], None]) -> None:
-    """All within one minute. Nothing makes room in it, so what is full in the end tells whether a refusal was right."""
-    most, own, each = {"key": 90, "model": 80, "user": 25}, 31, 15
+    """All within one minute. Nothing makes room in it, so what is full in the end tells whether a refusal was right.
+
+    One model is full long before the other: those whom it refuses must still have room there.
+    """
+    most, own, each = {"key": 90, "model": 80, "user": 12}, 31, 15
     meters, refused, draw = Meters(most, own), list[tuple[Combo, str]](), Random(SEED)
+    weights = [8 if combo.model == "small" else 1 for combo in COMBOS]
     async with crowd(tmp_path, limits("requests_per_minute", most), Rates(requests_per_minute=own)) as up:
 
         async def request(combo: Combo) -> bool:
@@ -182,7 +186,7 @@ async def test_not_one_request_a_minute_more(tmp_path: Path, note: Callable[[str
         with trio.fail_after(WINDOW):
             async with trio.open_nursery() as nursery:
                 for _ in range(CLIENTS):
-                    nursery.start_soon(hammer, draw.choices(COMBOS, k=each))
+                    nursery.start_soon(hammer, draw.choices(COMBOS, weights, k=each))
             async with trio.open_nursery() as nursery:
                 for combo in COMBOS:
                     nursery.start_soon(exhaust, combo)

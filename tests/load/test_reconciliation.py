@@ -29,7 +29,7 @@ from sluicegate.service.budgets import DAY
 from sluicegate.service.keys import NewKey
 from sluicegate.service.options import BudgetOptions
 from tests.load.journeys import ENDINGS, STOP, Ending, Player
-from tests.load.process import Process, ask, make_keys, running
+from tests.load.process import PATIENCE, Process, ask, make_keys, running
 from tests.load.provider import BASE, Last, Plan, Provider, running_provider
 from tests.service.test_metrics import Scraped
 from tests.sockets.caller import Caller, calling
@@ -89,7 +89,7 @@ class Rig(NamedTuple):
             max_lateness_seconds = inf
             first_delta_seconds = 6
             stall_seconds = 6
-            grace_seconds = 2
+            grace_seconds = 4
             [service]
             hold_seconds = 0.5
             drain_seconds = 60
@@ -410,12 +410,11 @@ def check_run(settlement: Settlement, intent: Intent, rig: Rig, busy: set[int]) 
     check_cost(settlement, books.models)
 
 
-async def test_spool_log_metrics_provider_and_clients_agree(tmp_path: Path, note: Callable[[str], None]) -> None:
-    draw = Random(SEED)
-    keys = make_keys(tmp_path / "keys.json", GRANTS)
+async def live(directory: Path, draw: Random, keys: Mapping[str, NewKey]) -> tuple[Rig, set[int]]:
+    """Let processes live, one after another; return the numbers of those runs in whose midst one was killed."""
     async with running_provider() as provider:
         player = Player(provider, {owner: made.text for owner, made in keys.items()})
-        rig = Rig(tmp_path, provider, player, keys)
+        rig = Rig(directory, provider, player, keys)
         await live_and_drain(rig, draw)
         await check_restored(rig, "key_budget", "dollars", HOLDING)
         await live_and_be_killed(rig, draw)
@@ -424,18 +423,26 @@ async def test_spool_log_metrics_provider_and_clients_agree(tmp_path: Path, note
         await check_restored(rig, "day_budget", "tokens", OF_OTHERS)
         await live_and_drain(rig, draw)
         await check_restored(rig, "day_budget", "dollars", OF_OTHERS)
+    return rig, busy
+
+
+async def test_spool_log_metrics_provider_and_clients_agree(tmp_path: Path, note: Callable[[str], None]) -> None:
+    draw = Random(SEED)
+    keys = make_keys(tmp_path / "keys.json", GRANTS)
+    with trio.fail_after(5 * PATIENCE):
+        rig, busy = await live(tmp_path, draw, keys)
 
     audit = audit_spool(rig.spool)
     assert audit.intents == audit.settlements >= FLOOR
     assert (audit.orphans, audit.repeats, audit.damaged, audit.unknown) == (0, 0, 0, 0)
-    intents, settlements = rig.intents(), rig.settled()
+    intents, settlements, player = rig.intents(), rig.settled(), rig.player
     for each in settlements:
         check_run(each, intents[each.run_id], rig, busy)
 
     numbers = {run_id: intent.prompt_tokens - BASE for run_id, intent in intents.items()}
     assert len(set(numbers.values())) == len(numbers), "a run has two ids"
     assert player.played.keys() - busy <= set(numbers.values()) <= player.played.keys()
-    assert {number for number, books in provider.books.items() if books.models} <= set(numbers.values())
+    assert {number for number, books in rig.provider.books.items() if books.models} <= set(numbers.values())
     assert all(numbers[run_id] == number for number, run_id in player.ids.items()), "an id that nobody settles"
     assert all(player.seen[name] >= 3 * ROUNDS for name in ENDINGS)
     outcomes = Counter(each.outcome for each in settlements)
