@@ -1,6 +1,7 @@
 """The client against the real service: resumed, stopped, left; in memory on a virtual clock, and over real sockets."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import trio
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from sluicegate.client import Client, Frame, Gone, Interrupted, Refused, Resume, Transcript
 from sluicegate.providers.script import Call, Pause, Reply, Say, Stall, Think
 from sluicegate.runtime.options import RunOptions
+from sluicegate.service.access import Grants
+from sluicegate.service.key_file import KeyFile, KeyRing
+from sluicegate.service.keys import make_key
 from sluicegate.service.options import ServiceOptions
 
 from ..service.harness import DONE, LINKS, Stack, eventually, over, stack, virtually
@@ -256,3 +260,20 @@ def test_a_service_without_detach_says_which_field_it_refuses() -> None:
             assert (caught.value.status, caught.value.error["field"]) == (400, "on_disconnect")
 
     virtually(one)
+
+
+@pytest.mark.sockets
+async def test_the_client_brings_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key, text = make_key("anna", 0.0, Grants(models=("other-model",)))
+    KeyFile(path).add(key)
+    messages = [{"role": "user", "content": "Hi"}]
+    async with stack([[Say("Hello.")]], socket=True, access=KeyRing(path)) as served:
+        async with Client(served.url, api_key=text) as client, client.chat(messages) as stream:
+            frames = [frame async for frame in stream]
+        assert "".join(frame.content or "" for frame in frames) == "Hello."
+        assert served.transport.requests[0].model == "other-model", "the only one that it may ask for"
+        for wrong in ("", text[:-1]):
+            with pytest.raises(Refused, match="send a valid key"):
+                async with Client(served.url, api_key=wrong) as client, client.chat(messages):
+                    pass

@@ -560,3 +560,14 @@ def test_an_entry_takes_microseconds(tmp_path: Path, note: Callable[[str], None]
     spool.close()
     note(f"spool: an entry takes {median(taken) * 1e6:.1f} us")
     assert median(taken) < APPEND_SECONDS
+
+
+def test_a_run_that_died_costs_at_least_its_prompt(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.intend(Intent("r", "anna", "m", 1000, "key-1", 0.25))
+    spool.close()
+    seen: list[Settlement] = []
+    Spool(SpoolOptions(tmp_path), lambda: NOW, seen.append).close()
+    [orphan] = seen
+    assert (orphan.cost, orphan.key, orphan.outcome) == (0.25, "key-1", "REPLICA_LOST")
+    assert list(read_spool(tmp_path)) == seen

@@ -150,6 +150,24 @@ def test_a_key_that_has_budgets_of_its_own_has_those() -> None:
     assert budget.charge(51, 0) is not None
 
 
+def test_a_run_that_is_larger_than_a_day_is_not_told_to_come_back() -> None:
+    budgets = Budgets(LimitOptions(day_budget=BudgetOptions(10)), lambda: NOON)
+    large, small, late = (budgets.for_run(Caller("a"), route()) for _ in range(3))
+    assert large is not None
+    assert small is not None
+    assert late is not None
+    first = large.charge(11, 0)
+    large.end(0, 0)
+    assert first is not None
+    assert (first.retryable, first.retry_after_ms) == (False, None)
+    large.charge(0, 0)
+    assert small.charge(10, 0) is None
+    second = late.charge(1, 0)
+    assert second is not None
+    assert second.retryable
+    assert second.retry_after_ms == DAY / 2 * 1000
+
+
 def test_a_budget_in_dollars_wants_a_price() -> None:
     budgets = Budgets(LimitOptions(day_budget=BudgetOptions(dollars=1)), lambda: NOON)
     with pytest.raises(Problem, match=r"model: the price of 'm' is not known") as caught:

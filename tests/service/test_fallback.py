@@ -140,6 +140,19 @@ def test_one_provider_is_asked_again_when_it_says_or_later_each_time(
     virtually(test)
 
 
+def test_the_log_says_who_failed_and_how(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        failing = Status(401, body=b'{"error": {"type": "invalid_request_error", "code": "invalid_api_key"}}')
+        async with stack([[failing]], others=[[ANSWER]]) as served:
+            run_id = (await served.ask()).header("Run-Id")
+        [line] = [record for record in caplog.records if "another attempt" in record.message]
+        fields: Any = line.__dict__["fields"]
+        assert (fields.run_id, fields.provider, fields.model) == (run_id, "scripted", "model-of-scripted")
+        assert (fields.outcome, fields.reason, line.levelname) == ("UPSTREAM_ERROR", "invalid_api_key", "WARNING")
+
+    virtually(test)
+
+
 def test_a_stop_ends_the_wait_for_another_attempt() -> None:
     async def test() -> None:
         brain = Counting([Status(503, headers={"retry-after": "50"})])

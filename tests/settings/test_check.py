@@ -74,6 +74,7 @@ BAD = {
     '[models.fast]\nuse = ["m"]\n': "models.fast.use: must be PROVIDER:MODEL, is 'm'",
     "[providers.p]\n": "providers.p.api_key: is missing; set the variable OPENAI_API_KEY, or name another",
     '[providers.p]\napi_key_env = "NONE"\n': "set the variable NONE",
+    '[providers.p]\nbase_url = "https://models.example.com"\n': "name the variable with the key for https://models",
     "[providers.Upper]\n": "providers.Upper: a name has small letters",
     '[providers.p]\nvia = "azure"\nbase_url = "https://x.example.com"\n': "azure_api_version: is missing",
     '[providers.p]\nvia = "vertex"\n': 'dialect: must be "anthropic" with via = "vertex"',
@@ -102,10 +103,12 @@ def test_what_serve_would_refuse_is_refused(
 WARNINGS = {
     "[service]\nproxy_seconds = 599\n": "service.proxy_seconds: a proxy cuts responses off after 599 s",
     "[service]\nproxy_silence_seconds = 15\n": "service.proxy_silence_seconds: a proxy gives up after 15 s",
-    '[access]\nkeys = "none.json"\n': "has no keys, so none lets anybody in",
+    '[access]\nkeys = "none.json"\n': "is not there, so none lets anybody in",
     '[access]\nkeys = "none.json"\nopen = true\n': "access.open: has no effect beside keys or issuers",
     "[limits]\nday_budget.dollars = 5\n" + SPOOL: "the price of scripted:scripted-demo is not known",
     "[limits]\nday_budget.tokens = 5\n": "spool.directory: is not set",
+    "[limits]\nuser.concurrent_runs = 5\n": "limits.user: nobody names an end user",
+    "[limits]\naddress.concurrent_runs = 5\n": "limits.address: behind a proxy all clients have its address",
 }
 
 
@@ -170,3 +173,17 @@ def test_the_nginx_that_is_printed_is_fine(tmp_path: Path, capsys: pytest.Captur
     file.write_text(capsys.readouterr().out)
     assert main(["check", "--nginx", str(file)]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("dialect", ["openai_chat", "anthropic"])
+async def test_a_key_of_the_environment_is_for_nobody_but_its_own_provider(
+    dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-real")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-real")
+    async with running_origin(listing(LISTING), tmp_path, tls=False) as origin:
+        file = tmp_path / "s.toml"
+        file.write_text(TABLES.format(url=origin.url, dialect=dialect, model="m"))
+        assert await trio.to_thread.run_sync(partial(main, ["check", "--config", str(file)])) == 0
+        assert not any(b"sk-real" in value for value in origin.asked[0].headers.values())

@@ -8,7 +8,7 @@ from typing import Final
 
 from ..providers.models import Models
 from ..service.key_file import KeyFile
-from ..service.options import BudgetOptions
+from ..service.options import BudgetOptions, Rates
 from ..settings import BadSettings, Settings
 
 _DIRECTIVE: Final = re.compile(r"^\s*(?P<name>proxy_\w+|gzip)\s+(?P<value>[^;#]+);", re.MULTILINE)
@@ -24,14 +24,24 @@ def advice(settings: Settings, models: Models, nginx: str | None) -> Iterator[st
     yield from _of_proxies(settings)
     yield from _of_budgets(settings, models)
     if settings.access.keys is not None and not KeyFile(settings.access.keys).read():
-        yield f"access.keys: {settings.access.keys} has no keys, so none lets anybody in; see `sluicegate keys create`"
+        yield f"access.keys: {no_keys(settings.access.keys)}"
     if settings.access.open and (settings.access.keys or settings.access.issuers):
         yield "access.open: has no effect beside keys or issuers; leave it out"
     limits = settings.limits
+    if limits.user != Rates() and not limits.user_header and not any(i.user_claim for i in settings.access.issuers):
+        yield "limits.user: nobody names an end user, so it has no effect; set limits.user_header or a user_claim"
+    if limits.address != Rates() and not settings.service.trusted_proxies:
+        yield "limits.address: behind a proxy all clients have its address; name it in service.trusted_proxies"
     if settings.spool is None and (limits.key_budget, limits.day_budget) != (BudgetOptions(), BudgetOptions()):
         yield "spool.directory: is not set, so a service that starts again does not know what today has cost"
     if nginx is not None:
         yield from _of_nginx(settings, nginx)
+
+
+def no_keys(path: Path) -> str:
+    """Return the words for a file of keys that has none."""
+    what = "has no keys" if path.exists() else "is not there"
+    return f"{path.absolute()} {what}, so none lets anybody in; see `sluicegate keys create`"
 
 
 def _of_proxies(settings: Settings) -> Iterator[str]:

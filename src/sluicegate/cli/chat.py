@@ -5,6 +5,7 @@ The answer's text goes to standard output, all else to standard error.
 """
 
 import argparse
+import os
 import secrets
 import signal
 import sys
@@ -21,6 +22,7 @@ DIM, RED, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 RESULT_CHARACTERS = 200
 STOP_SECONDS = 5.0
 KEY_BYTES = 16
+KEY_VARIABLE = "SLUICEGATE_API_KEY"
 
 
 def run_chat(options: argparse.Namespace) -> int:
@@ -31,7 +33,7 @@ def run_chat(options: argparse.Namespace) -> int:
 async def _chat(options: argparse.Namespace) -> int:
     settings: dict[str, Any] = {name: value for name in ("model", "system") if (value := getattr(options, name))}
     try:
-        client = Client(options.url, on_lost=_tell_loss)
+        client = Client(options.url, api_key=os.environ.get(KEY_VARIABLE, ""), on_lost=_tell_loss)
     except httpx2.InvalidURL as error:
         _complain(f"--url {options.url}: {error}")
         return 1

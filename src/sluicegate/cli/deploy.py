@@ -54,6 +54,8 @@ server {{
 }}
 """
 _SYSTEMD: Final = """\
+# Once, as root: useradd --system sluicegate; give it the file of keys (chown sluicegate) and, with a spool, its
+# directory (install -d -o sluicegate). Then: systemctl daemon-reload && systemctl enable --now sluicegate
 [Unit]
 Description=sluicegate, a service that streams LLM replies
 Wants=network-online.target
@@ -67,6 +69,8 @@ WorkingDirectory={folder}
 EnvironmentFile=-/etc/sluicegate/environment
 ExecStart={command}
 Restart=on-failure
+# Settings that cannot be used do not get better by another start.
+RestartPreventExitStatus=2
 # Streams under way get {drain:g} s to end.
 KillMode=mixed
 TimeoutStopSec={stop}
@@ -99,7 +103,9 @@ def add_deploy(parser: argparse.ArgumentParser) -> None:
         ("grafana", grafana, "print a dashboard for Grafana, to be imported there"),
         ("prometheus", rules, "print alerts for Prometheus, a file for its rule_files"),
     ):
-        commands.add_parser(name, help=words).set_defaults(run=_printing_only(fixed))
+        command = commands.add_parser(name, help=words)
+        command.add_argument("--config", metavar="FILE", type=Path, help="the file of settings, which does not matter")
+        command.set_defaults(run=_printing_only(fixed))
 
 
 def nginx(settings: Settings, _config: Path | None) -> str:

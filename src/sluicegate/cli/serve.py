@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from ..server.serve import serve, signalled
 from ..service.access import Access
 from ..service.app import Service
 from ..service.budgets import Budgets
+from ..service.key_file import KeyFile
 from ..service.limits import Limits
 from ..service.logs import configure
 from ..settings import BadSettings, Settings
@@ -28,9 +30,11 @@ from ..tools.builtin import demo
 from ..tools.loading import load
 from ..tools.registry import Registry
 from .access import access_of
+from .advice import no_keys
 from .settings import settings_of
 from .telemetry import observing
 
+log = logging.getLogger(__name__)
 COLLECT_AFTER = 10_000  # objects made and not freed
 
 
@@ -60,6 +64,9 @@ def run_serve(options: argparse.Namespace) -> int:
         configure(settings.log)
         tools = load(settings.tools) if settings.tools else demo
         access = access_of(settings)
+        keys = settings.access.keys
+        if keys is not None and not KeyFile(keys).read():
+            log.warning("access.keys: %s", no_keys(keys))
         budgets = Budgets(settings.limits)
         with observing(settings, tools) as observers, _ledger(settings.spool, budgets) as ledger:
             trio.run(_serve, settings, tools, ledger, access, budgets, observers)

@@ -24,9 +24,10 @@ class Client:
     """Talks to one service. Use it as an async context manager.
 
     `timeout` is the longest silence in seconds, after which a connection counts as lost; the service sends heartbeats
-    every 15 s. `resume` says how to come back then. `on_lost` is called each time before that, synchronously, with the
-    reason and the seconds until the next attempt. `transport`, `keys` and `jitter` are what tests replace: the HTTP
-    transport, what makes idempotency keys, and random numbers from 0 to 1.
+    every 15 s. `api_key`, a key or a token, goes with every request. `resume` says how to come back then. `on_lost` is
+    called each time before that, synchronously, with the reason and the seconds until the next attempt. `transport`,
+    `keys` and `jitter` are what tests replace: the HTTP transport, what makes idempotency keys, and random numbers from
+    0 to 1.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Client:
         url: str,
         timeout: float = 45.0,
         *,
+        api_key: str = "",
         resume: Resume | None = None,
         on_lost: OnLost = lambda _reason, _seconds: None,
         transport: httpx2.AsyncBaseTransport | None = None,
@@ -44,6 +46,8 @@ class Client:
         # The stock transport leaves async generators behind wherever a stream is left early; Trio reports them.
         transport = transport or TrioTransport()
         self._http = httpx2.AsyncClient(base_url=url, timeout=limits, transport=transport, trust_env=False)
+        if api_key:
+            self._http.headers["authorization"] = f"Bearer {api_key}"
         self._calls = Calls(self._http)
         self._resume = resume or Resume()
         self._on_lost = on_lost

@@ -1,8 +1,12 @@
 """Every way in which a run can end badly: stable codes for clients, exceptions for ourselves."""
 
+import re
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+_WORDS: Final = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}){0,5}")  # such as insufficient_quota
 
 
 class ErrorCode(StrEnum):
@@ -28,7 +32,7 @@ class RunError(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a run ended without an answer, in words that may be shown to anybody.
 
     `message` is always ours: a provider's text never gets in here, it may hold keys or prompts. `raw` is the
-    provider's own error type or code, cut to a safe alphabet, for logs and traces; wires do not send it.
+    provider's own error type or code, cut to a safe alphabet; wires do not send it.
     """
 
     code: ErrorCode
@@ -37,6 +41,11 @@ class RunError(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_ms: int | None = None
     truncated: bool = False
     raw: str = ""
+
+    @property
+    def reason(self) -> str:
+        """`raw` for logs and traces; "" if it is not made of plain words: a key might stand in its place."""
+        return self.raw if _WORDS.fullmatch(self.raw) else ""
 
 
 class SluicegateError(Exception):

@@ -47,10 +47,14 @@ def providers_of(env: Mapping[str, str], options: UpstreamOptions) -> dict[str, 
     if env.get("OPENAI_API_KEY"):
         dialect = "openai_chat" if speaks_anthropic else options.dialect
         base_url = env.get("OPENAI_BASE_URL", "")
-        providers["openai"] = ProviderOptions(dialect=dialect, base_url=base_url, profile=options.profile)
+        providers["openai"] = ProviderOptions(
+            dialect=dialect, base_url=base_url, api_key_env="OPENAI_API_KEY", profile=options.profile
+        )
     if env.get("ANTHROPIC_API_KEY"):
         base_url = env.get("ANTHROPIC_BASE_URL", "")
-        providers["anthropic"] = ProviderOptions(dialect="anthropic", base_url=base_url)
+        providers["anthropic"] = ProviderOptions(
+            dialect="anthropic", base_url=base_url, api_key_env="ANTHROPIC_API_KEY"
+        )
     if speaks_anthropic:
         providers = dict(reversed(providers.items()))
     return providers or {"scripted": ProviderOptions(dialect=options.dialect, via=Via.SCRIPTED)}

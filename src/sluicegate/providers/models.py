@@ -1,6 +1,6 @@
 """The names that clients use for models, and who answers for each."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 import trio
@@ -83,6 +83,12 @@ class Models:
     def names(self) -> tuple[str, ...]:
         """The names that may be asked for, the default one first; where any may be, that one only."""
         return tuple(dict.fromkeys((self.default_model, *self._routes)))
+
+    def default_for(self, allowed: Collection[str] | None) -> str:
+        """Return the model of requests that name none, for a caller that may ask for `allowed` only (None: for all)."""
+        if allowed is None or self.default_model in allowed or len(allowed) != 1:
+            return self.default_model
+        return next(iter(allowed))
 
     def resolve(self, name: str) -> Route:
         """Return the way to the model called `name` ("" for the default).

@@ -66,7 +66,8 @@ class ProviderOptions:
     api_key: SecretStr | None = None
     """Its key. Better not in a file: `api_key_env`, or SLUICEGATE_PROVIDERS__NAME__API_KEY."""
     api_key_env: str = ""
-    """The variable that has the key; "" for OPENAI_API_KEY, or ANTHROPIC_API_KEY, by the dialect."""
+    """The variable that has the key; "" for OPENAI_API_KEY, or ANTHROPIC_API_KEY, by the dialect, where there is no
+    `base_url`, and for none on this machine."""
     profile: ProfileName = "auto"
     """Quirks of a compatible server."""
     azure_api_version: str = ""

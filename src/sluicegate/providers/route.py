@@ -4,8 +4,9 @@ import random
 
 import msgspec
 
+from ..machine.deltas import Usage
 from ..machine.errors import ErrorCode, RunError
-from ..machine.price import CacheCount, Price
+from ..machine.price import CacheCount, Price, cost_of
 from .base import Provider
 from .gate import Gate
 
@@ -24,6 +25,10 @@ class Candidate(msgspec.Struct, frozen=True):
     model: str
     price: Price | None = None
     cache_count: CacheCount = CacheCount.INSIDE
+
+    def cost_of(self, usage: Usage) -> float | None:
+        """Return what a reply costs here, in US dollars; None if the price is not known."""
+        return None if self.price is None else cost_of(usage, self.price, self.cache_count)
 
 
 class Route(msgspec.Struct, frozen=True):

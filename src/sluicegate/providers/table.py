@@ -134,11 +134,15 @@ def _has_google_auth() -> bool:
 def _key(name: str, each: ProviderOptions, env: Mapping[str, str]) -> str:
     if each.api_key is not None:
         return each.api_key.get_secret_value()
-    variable = each.api_key_env or ("ANTHROPIC_API_KEY" if each.dialect == "anthropic" else "OPENAI_API_KEY")
-    if key := env.get(variable):
+    variable = each.api_key_env
+    if not variable and not each.base_url:  # a key of the environment is for nobody but its own provider
+        variable = "ANTHROPIC_API_KEY" if each.dialect == "anthropic" else "OPENAI_API_KEY"
+    if variable and (key := env.get(variable)):
         return key
-    if each.base_url and not each.api_key_env and _is_here(each.base_url):
+    if not variable and _is_here(each.base_url):
         return _NO_KEY
+    if not variable:
+        raise BadTable(f"providers.{name}.api_key_env: is missing; name the variable with the key for {each.base_url}")
     raise BadTable(f"providers.{name}.api_key: is missing; set the variable {variable}, or name another in api_key_env")
 
 

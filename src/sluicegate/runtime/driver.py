@@ -13,9 +13,10 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from ..machine.deltas import Delta
+from ..machine.deltas import Delta, Usage
 from ..machine.errors import ErrorCode, RunError
 from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
+from ..machine.history import Request
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
 from ..machine.usage import estimate_prompt_tokens
@@ -31,7 +32,7 @@ from .merge import merged
 from .opening import Opening
 from .options import RunOptions
 from .ports import Sink
-from .record import Attempt, Record
+from .record import Attempt, Fallback, Record
 from .spending import Spending
 from .watch import Watch
 
@@ -219,16 +220,18 @@ class Driver:
             match output:
                 case OpenUpstream():
                     if output.step == 1:
-                        prompt_tokens = estimate_prompt_tokens(output.request.messages)
-                        self._ledger.intend(
-                            Intent(self.run.run_id, self.owner, self.run.model, prompt_tokens, self.key)
-                        )
+                        self._intend(output.request)
                     self._wanted = output
                     self._wake.set()
                 case StartTools(calls=calls):
                     self.phase = Phase.TOOLS
                     if self._batch is not None:
                         self._batch.start(calls)
+
+    def _intend(self, request: Request) -> None:
+        run, prompt_tokens = self.run, estimate_prompt_tokens(request.messages)
+        cost = self._route.candidates[0].cost_of(Usage(prompt_tokens))
+        self._ledger.intend(Intent(run.run_id, self.owner, run.model, prompt_tokens, self.key, cost))
 
     def _note_first(self, events: list[Event]) -> None:
         for event in events:
@@ -266,15 +269,15 @@ class Driver:
     async def _attempt(self, candidate: Candidate, turns: Turns, wanted: OpenUpstream) -> bool:
         """Ask `candidate`. Return whether it failed before its first word, and another attempt is to follow."""
         step, provider = wanted.step, candidate.provider
-        attempt = self.record.begin_attempt(candidate)
         request = msgspec.structs.replace(wanted.request, model=candidate.model)
-        trace = self.record.trace
-        headers = NO_TRACE if trace is None else trace.headers(attempt.span_id)
         if self._spending is not None:
             if (too_much := self._spending.ask(candidate, request)) is not None:
                 self.tell(UpstreamFailed(too_much))
                 return False
             request = self._spending.capped(request)
+        attempt = self.record.begin_attempt(candidate)
+        trace = self.record.trace
+        headers = NO_TRACE if trace is None else trace.headers(attempt.span_id)
         self._body, self._opening = None, Opening()
         try:
             async with provider.open(request, headers) as chunks:
@@ -321,8 +324,9 @@ class Driver:
             return False
         again = self._is_listening(self.run.step) and turns.goes_on(failure)
         if again:
-            candidate = attempt.candidate
-            log.info("run %s: %s failed before its first word (%s)", self.run.run_id, candidate.gate.name, failure.code)
+            name, model = attempt.candidate.gate.name, attempt.candidate.model
+            fields = Fallback(self.run.run_id, name, model, failure.code, failure.reason)
+            log.warning("a provider failed before its first word; another attempt follows", extra={"fields": fields})
         return again
 
     def _take_opening(self) -> list[Delta]:

@@ -28,7 +28,7 @@ class Source(StrEnum):
 
 class Intent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="entry", tag="intent"):
     """A run is about to ask a provider for the first time. `prompt_tokens` is what we think the prompt has, `key` is
-    what its owner asked with.
+    what its owner asked with, `cost` what that prompt costs in US dollars, None if the price is not known.
 
     `at` is in Unix seconds: when a ledger that keeps time took the entry, 0 before.
     """
@@ -38,6 +38,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="entry",
     model: str
     prompt_tokens: int
     key: str = ""
+    cost: float | None = None
     at: float = 0.0
 
 

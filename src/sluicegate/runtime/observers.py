@@ -1,17 +1,12 @@
 """Who hears of runs: the port at which logs, metrics and traces hook in. Told per run, never per token."""
 
 import logging
-import re
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
-from ..machine.errors import RunError
 from ..machine.events import RunFailed
 from .driver import Driver
-
-# A provider's name for an error, such as insufficient_quota; not a key, should one ever stand in its place.
-_WORDS: Final = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}){0,5}")
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +49,6 @@ class RunLine(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
-def reason_of(error: RunError) -> str:
-    """Return the provider's own short name for `error`; "" where it has none, or none that is made of plain words."""
-    return error.raw if _WORDS.fullmatch(error.raw) else ""
-
-
 def run_line(driver: Driver) -> RunLine | None:
     """Return what the log says of a run that has ended; None if it has not."""
     run, record, terminal = driver.run, driver.record, driver.run.terminal
@@ -84,7 +74,7 @@ def run_line(driver: Driver) -> RunLine | None:
         driver.key,
         ",".join(dict.fromkeys(asked)),
         len(asked),
-        reason_of(failed.error) if failed else "",
+        failed.error.reason if failed else "",
     )
 
 

@@ -15,7 +15,6 @@ import trio
 from ..machine.deltas import FinishReason, Usage
 from ..machine.errors import ErrorCode, RunError
 from ..machine.events import Event, RunFailed
-from ..machine.price import cost_of
 from ..providers.route import Candidate
 from .trace import Trace, new_span_id
 
@@ -48,6 +47,16 @@ class Attempt(msgspec.Struct):
             gate.note_failure(now)
 
 
+class Fallback(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the log says of an attempt that failed before its first word, with another one to follow."""
+
+    run_id: str
+    provider: str
+    model: str
+    outcome: ErrorCode
+    reason: str = ""
+
+
 class StepRecord(msgspec.Struct):
     """One step. `usage` is None while its reply goes on, or where nothing was spent. `ended` is when the reply was
     over; its tools have times of their own. `finish_reason` is None where the reply was cut off.
@@ -76,9 +85,7 @@ class StepRecord(msgspec.Struct):
         candidate = self.candidate
         if self.usage is None:
             return 0.0
-        if candidate is None or candidate.price is None:
-            return None
-        return cost_of(self.usage, candidate.price, candidate.cache_count)
+        return None if candidate is None else candidate.cost_of(self.usage)
 
 
 class CallOutcome(StrEnum):

@@ -218,5 +218,5 @@ class Spool:
 def _settlement_of(orphan: Intent, at: float) -> Settlement:
     """What a run cost whose process died: nobody knows more than that its prompt was on its way."""
     usage = Usage(input_tokens=orphan.prompt_tokens, estimated=True)
-    run_id, owner, model = orphan.run_id, orphan.owner, orphan.model
-    return Settlement(run_id, owner, model, 1, usage, Source.ESTIMATED, ErrorCode.REPLICA_LOST, None, orphan.key, at=at)
+    run_id, owner, model, cost, key = orphan.run_id, orphan.owner, orphan.model, orphan.cost, orphan.key
+    return Settlement(run_id, owner, model, 1, usage, Source.ESTIMATED, ErrorCode.REPLICA_LOST, cost, key, at=at)

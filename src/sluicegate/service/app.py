@@ -166,7 +166,7 @@ class Service:
             return refusal
         asked = decode_chat(body)
         driver = self._driver(asked, caller)
-        left = self._admit(driver, asked, caller)
+        left = self._admit(driver, caller)
         lease = take_lease(driver)
         self.runs.start(driver, key)
         answer = self._answer(driver, lease)
@@ -253,13 +253,13 @@ class Service:
             return False  # who may not ask gets no room either
         return self.runs.named(owner, name) is not None
 
-    def _admit(self, driver: Driver, asked: ChatRequest, caller: Caller) -> Mapping[str, str]:
+    def _admit(self, driver: Driver, caller: Caller) -> Mapping[str, str]:
         user_header = self.limits.options.user_header
         user = request.headers.get(user_header, "") if user_header else ""
         if len(user) > MAX_USER:
             raise Problem(400, f"{user_header}: must be at most {MAX_USER} characters.", field=user_header)
         address = share_of(self._client_address()) if self.limits.by_address else ""
-        shares = Shares(caller, asked.model or self.models.default_model, caller.user or user, address)
+        shares = Shares(caller, driver.run.model, caller.user or user, address)
         return self.limits.admit(driver.run.run_id, shares, lambda: estimate_prompt_tokens(driver.run.messages))
 
     async def _body(self) -> bytes:
@@ -315,10 +315,11 @@ class Service:
         if on_disconnect is OnDisconnect.DETACH and not caller.grants.detach:
             raise forbidden("on_disconnect", "this key does not allow detach; use cancel")
         try:
-            route = self.models.resolve(asked.model)
+            name = asked.model or self.models.default_for(caller.grants.models)
+            route = self.models.resolve(name)
         except UnknownModel as error:
             raise Problem(400, f"model: {error}.", field="model") from None
-        if (models := caller.grants.models) is not None and (asked.model or self.models.default_model) not in models:
+        if (models := caller.grants.models) is not None and name not in models:
             raise forbidden("model", f"this key does not allow it; it allows {', '.join(models) or 'none'}")
         tools = self._tools(asked.tools, caller.grants)
         run = Run(

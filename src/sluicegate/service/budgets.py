@@ -201,9 +201,9 @@ class RunBudget:
     def _exceeded(self, now: float) -> RunError | None:
         for name, limits, room in self._rooms(now):
             if room.tokens < 0:
-                return _exceeded(f"{name}.tokens", limits.tokens, now)
+                return _exceeded(f"{name}.tokens", limits.tokens, now, self._tokens)
             if room.dollars < 0:
-                return _exceeded(f"{name}.dollars", limits.dollars, now)
+                return _exceeded(f"{name}.dollars", limits.dollars, now, self._dollars)
             if room.seconds <= 0:
                 return _exceeded(f"{name}.seconds", limits.seconds, now)
         return None
@@ -225,8 +225,12 @@ def _room(limits: BudgetOptions, tokens: int, dollars: float, seconds: float) ->
     )
 
 
-def _exceeded(name: str, most: float | None, now: float) -> RunError:
-    """The error of a budget that is used up: one of a day is there again tomorrow."""
+def _exceeded(name: str, most: float | None, now: float, own: float = 0.0) -> RunError:
+    """The error of a budget that is used up: one of a day is there again tomorrow, but not for a run whose `own`
+    spending is more than that.
+    """
+    if not name.startswith(RUN) and most is not None and own > most:
+        return RunError(ErrorCode.BUDGET_EXCEEDED, f"The run needs more than there is for a day ({name}: {most:g}).")
     if name.startswith(RUN):
         return RunError(ErrorCode.BUDGET_EXCEEDED, f"The run has used up its budget ({name}: {most:g}).")
     left = _day_of(now) + DAY - now

@@ -27,4 +27,5 @@ def catalog(models: Models, grants: Grants) -> ModelList:
     known = models.names if grants.models is None or models.is_closed else tuple(grants.models)
     allowed = [name for name in known if grants.models is None or name in grants.models]
     infos = [ModelInfo(name, models.resolve(name).max_output_tokens) for name in allowed]
-    return ModelList(infos, models.default_model if models.default_model in allowed else "")
+    default = models.default_for(grants.models)
+    return ModelList(infos, default if default in allowed else "")

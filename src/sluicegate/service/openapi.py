@@ -215,7 +215,7 @@ def _operation(route: Route, *, is_guarded: bool) -> Json:
 def _head(operation: Json) -> Json:
     """The same without bodies."""
     bare = {
-        status: {key: value for key, value in response.items() if key != "content"}
+        status: {name: value for name, value in response.items() if name != "content"}
         for status, response in operation["responses"].items()
     }
     return {**operation, "operationId": f"{operation['operationId']}_head", "responses": bare}

@@ -15,7 +15,6 @@ from opentelemetry.util.types import AttributeValue
 from ..machine.deltas import Usage
 from ..machine.events import RunDone
 from ..runtime.driver import Driver
-from ..runtime.observers import reason_of
 from ..runtime.record import ToolRecord
 from ..runtime.trace import Trace, new_span_id
 from .chats import OTHER, Chat, end_of, failure_of, sendable, tool_error, whole_usage
@@ -84,7 +83,7 @@ class Spans:
             attributes.update(_told(chat.usage))
         if chat.error is not None:
             attributes["error.type"] = chat.error.code
-            if reason := reason_of(chat.error):
+            if reason := chat.error.reason:
                 attributes["sluicegate.error.reason"] = reason
         times = _times(driver, chat.began, chat.ended)
         status = _status("" if chat.error is None else chat.error.message)
