@@ -111,5 +111,9 @@ async def running(config: Path) -> AsyncIterator[Process]:
     async with serving("--config", str(config)) as served, trio.open_nursery() as nursery:
         process = Process(served.process, served.port)
         nursery.start_soon(process.read)
-        yield process
+        try:
+            yield process
+        except BaseException:
+            print(*process.others, sep="\n")  # of what went wrong there, too
+            raise
         nursery.cancel_scope.cancel()

@@ -49,6 +49,7 @@ PRICES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "spare-1": ("0.4", "1.6", "0.1", "0.4"),
     "claude-1": ("3", "15", "0.3", "3.75"),
 }
+FIRST: Final = {"plain": "plain-1", "pair": "plain-1", "claude": "claude-1", "free": "free-1"}
 HOLDING: Final = Ending(STOP, Plan(0, last=Last.HELD))
 OF_OTHERS: Final = Ending(STOP, Plan(0, last=Last.HELD), key="other")
 NAMES: Final = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -150,9 +151,7 @@ def cost_of(usage: Usage, model: str) -> Decimal:
 
 def check_cost(settlement: Settlement, asked: list[str]) -> None:
     """Its cost is its usage by the price list of the model that was asked last, None where there is none."""
-    if settlement.outcome == ErrorCode.REPLICA_LOST:
-        assert settlement.cost is None
-    elif settlement.usage == Usage():
+    if settlement.usage == Usage():
         assert settlement.cost == 0.0, settlement
     elif asked[-1] in PRICES:
         assert settlement.cost is not None, settlement
@@ -310,7 +309,9 @@ async def live_and_be_killed(rig: Rig, draw: Random) -> None:
 async def be_killed_in_the_midst(rig: Rig, draw: Random) -> set[int]:
     """A process that is killed while runs begin, go on and end; return their numbers."""
     first = len(rig.player.played)
-    names = draw.choices(("finished", "finished behind tools", "finished, another dialect"), k=BUSY)
+    names = draw.choices(
+        ("finished", "finished behind tools", "finished, another dialect", "finished, no price"), k=BUSY
+    )
     async with running(rig.config()) as process, trio.open_nursery() as nursery:
         chapter = Chapter(rig, process)
 
@@ -352,7 +353,7 @@ def spent_today(rig: Rig) -> list[Spent]:
     left = rig.intents()
     for each in settled:
         del left[each.run_id]
-    return spent + [Spent(intent.key, intent.prompt_tokens, 0.0) for intent in left.values()]
+    return spent + [Spent(intent.key, intent.prompt_tokens, intent.cost or 0.0) for intent in left.values()]
 
 
 async def check_restored(rig: Rig, name: str, unit: str, ending: Ending) -> None:
@@ -407,7 +408,8 @@ def check_run(settlement: Settlement, intent: Intent, rig: Rig, busy: set[int]) 
         assert usage == told, (plan, settlement)
     elif plan.last is Last.UNTOLD:
         assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (plan.prompt_tokens, plan.words, True)
-    check_cost(settlement, books.models)
+    is_lost = settlement.outcome == ErrorCode.REPLICA_LOST  # then who was to be asked first is all that is known
+    check_cost(settlement, [FIRST[ending.model]] if is_lost else books.models)
 
 
 async def live(directory: Path, draw: Random, keys: Mapping[str, NewKey]) -> tuple[Rig, set[int]]:
@@ -416,13 +418,13 @@ async def live(directory: Path, draw: Random, keys: Mapping[str, NewKey]) -> tup
         player = Player(provider, {owner: made.text for owner, made in keys.items()})
         rig = Rig(directory, provider, player, keys)
         await live_and_drain(rig, draw)
-        await check_restored(rig, "key_budget", "dollars", HOLDING)
+        await check_restored(rig, "day_budget", "dollars", OF_OTHERS)
         await live_and_be_killed(rig, draw)
         await check_restored(rig, "key_budget", "tokens", HOLDING)
         busy = await be_killed_in_the_midst(rig, draw)
-        await check_restored(rig, "day_budget", "tokens", OF_OTHERS)
+        await check_restored(rig, "key_budget", "dollars", HOLDING)
         await live_and_drain(rig, draw)
-        await check_restored(rig, "day_budget", "dollars", OF_OTHERS)
+        await check_restored(rig, "day_budget", "tokens", OF_OTHERS)
     return rig, busy
 
 
