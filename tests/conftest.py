@@ -1,6 +1,7 @@
 """For all tests: Hypothesis runs the same examples every time, without a clock; sweeps come last; counts are shown."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -9,6 +10,18 @@ _COUNT = "count"
 
 settings.register_profile("sluicegate", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("sluicegate")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands set up logging for the whole process; what they set ends with the test."""
+    root, source = logging.getLogger(), logging._srcfile
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging._srcfile = source
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = True
 
 
 @pytest.fixture

@@ -29,6 +29,9 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RUNS = 20
 QUEUE = 2_048  # spans that are kept, the default of the SDK
 
+# Threads of the exporter outlive these tests, draw random numbers and connect: nothing for the midst of others.
+pytestmark = pytest.mark.alone
+
 
 @contextmanager
 def at(how: str) -> Iterator[Collector]:

@@ -102,7 +102,7 @@ async def drop_many(rig: Rig, count: int, one: Callable[[int], Awaitable[None]],
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("phase", PHASES)
 async def test_a_client_that_leaves_takes_its_run_with_it(
-    phase: Phase, protocol: Protocol, capfd: pytest.CaptureFixture[str]
+    phase: Phase, protocol: Protocol, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: Counter[str] = Counter()
     async with running_rig() as rig:
@@ -123,10 +123,13 @@ async def test_a_client_that_leaves_takes_its_run_with_it(
     if phase == "tool":
         assert seen["tools cut"] >= DROPS
     assert capfd.readouterr().err == ""
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_client_that_leaves_while_it_asks(protocol: Protocol, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_client_that_leaves_while_it_asks(
+    protocol: Protocol, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """In the middle of the request's body, or some steps of the scheduler behind it, wherever the run is by then."""
     async with running_rig() as rig:
 
@@ -147,3 +150,4 @@ async def test_a_client_that_leaves_while_it_asks(protocol: Protocol, capfd: pyt
         assert all(exchange.over.is_set() for exchange in exchanges)
         assert EARLY / 2 <= len(ids) <= EARLY * 0.9
     assert capfd.readouterr().err == ""
+    assert "Traceback" not in caplog.text

@@ -62,7 +62,7 @@ async def check_reader(rig: Rig, reader: AnyCaller, run_id: str) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("phase", PHASES)
 async def test_a_stop_ends_the_run_and_tells_its_readers(
-    phase: Phase, protocol: Protocol, capfd: pytest.CaptureFixture[str]
+    phase: Phase, protocol: Protocol, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: Counter[str] = Counter()
     async with running_rig(hold_seconds=0) as rig:
@@ -78,6 +78,7 @@ async def test_a_stop_ends_the_run_and_tells_its_readers(
     assert rig.upstream.tokens == tokens
     assert seen["readers"] >= STOPS * 1.3
     assert capfd.readouterr().err == ""
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
