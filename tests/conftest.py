@@ -1,12 +1,14 @@
 """For all tests: Hypothesis runs the same examples every time, without a clock; sweeps come last; counts are shown."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
 
 _COUNT = "count"
+EXPORTER_SECONDS = 10.0
 
 settings.register_profile("sluicegate", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("sluicegate")
@@ -22,6 +24,16 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(level)
     logging._srcfile = source
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = True
+
+
+@pytest.fixture(autouse=True)
+def no_exporter_goes_on() -> Iterator[None]:
+    """Threads of OpenTelemetry that outlive their test draw random numbers and connect in the midst of others."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("Otel"):
+            thread.join(EXPORTER_SECONDS)
+            assert not thread.is_alive(), f"{thread.name} goes on"
 
 
 @pytest.fixture

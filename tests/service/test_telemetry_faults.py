@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 import trio
@@ -29,8 +29,11 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RUNS = 20
 QUEUE = 2_048  # spans that are kept, the default of the SDK
 
-# Threads of the exporter outlive these tests, draw random numbers and connect: nothing for the midst of others.
-pytestmark = pytest.mark.alone
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter's threads give up soon, and none of them goes on in the midst of other tests."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
 
 
 @contextmanager
@@ -50,7 +53,6 @@ def test_no_run_takes_longer_for_its_collector(how: str) -> None:
     """To the last digit, on a virtual clock; and to none of its threads does a run hand more than their queue takes."""
 
     async def test() -> None:
-        telemetry = Telemetry(TelemetryOptions(to.url))
         async with stack(lambda _: SAY, observers=(telemetry,)) as found:
             threads = threading.active_count()
             for _ in range(RUNS):
@@ -66,7 +68,7 @@ def test_no_run_takes_longer_for_its_collector(how: str) -> None:
             assert threading.active_count() <= threads + 1  # the collector's own, for a connection
             assert len(telemetry._processor._batch_processor._queue) <= QUEUE  # private, and only looked at
 
-    with at(how) as to:
+    with at(how) as to, closing(Telemetry(TelemetryOptions(to.url))) as telemetry:
         virtually(test)
 
 

@@ -46,11 +46,13 @@ class Telemetry:
         self._providers = providers or {}
         known, endpoint, headers = frozenset(tools), options.otlp_endpoint.rstrip("/"), options.headers()
         resource = _resource(options.service_name)
-        reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{endpoint}/v1/metrics", headers=headers))
+        metrics = OTLPMetricExporter(f"{endpoint}/v1/metrics", headers=headers)
+        reader = PeriodicExportingMetricReader(metrics)
         self._meters = MeterProvider(
             [reader], resource, exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False
         )
         exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", headers=headers)
+        self._exporters = (metrics, exporter)
         self._processor = BatchSpanProcessor(exporter, meter_provider=self._meters)
         self._spans = Spans(resource, InstrumentationScope(NAME, version(NAME)), known)
         self._measures = Measures(self._meters.get_meter(NAME, version(NAME)), known)
@@ -82,6 +84,9 @@ class Telemetry:
             thread.start()
         for thread in closing:
             thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in closing):
+            for exporter in self._exporters:  # their threads try no more
+                exporter.shutdown()
 
     def _tell(self, driver: Driver) -> None:
         chats = list(chats_of(driver, self._providers))
