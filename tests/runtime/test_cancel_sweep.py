@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -127,8 +127,10 @@ def _upstream_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
 
     @asynccontextmanager
-    async def open_and_forget(self: SdkProvider, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        kept.append(opened(self, request))
+    async def open_and_forget(
+        self: SdkProvider, request: Request, trace: Mapping[str, str]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        kept.append(opened(self, request, trace))
         yield await kept[-1].__aenter__()
 
     opened = SdkProvider.open
@@ -139,8 +141,10 @@ def _close_not_shielded(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
 
     @asynccontextmanager
-    async def open_and_wait(self: SdkProvider, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        kept.append(opened(self, request))
+    async def open_and_wait(
+        self: SdkProvider, request: Request, trace: Mapping[str, str]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        kept.append(opened(self, request, trace))
         try:
             yield Unabortable(await kept[-1].__aenter__())
         finally:
@@ -268,8 +272,10 @@ def test_chunks_that_cannot_be_aborted_are_closed_by_their_task(stage: Stage) ->
     opened = SdkProvider.open
 
     @asynccontextmanager
-    async def open_plainly(self: SdkProvider, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with opened(self, request) as chunks:
+    async def open_plainly(
+        self: SdkProvider, request: Request, trace: Mapping[str, str]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with opened(self, request, trace) as chunks:
             yield Unabortable(chunks)
 
     with pytest.MonkeyPatch.context() as monkeypatch:

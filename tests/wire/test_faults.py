@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.machine.errors import ErrorCode
+from sluicegate.machine.errors import ErrorCode, RunError
 from sluicegate.wire.upstream.faults import fault, safe, unreadable
 
 RATE, CONTEXT, FILTER = ErrorCode.RATE_LIMITED, ErrorCode.CONTEXT_LENGTH, ErrorCode.CONTENT_FILTER
@@ -118,3 +118,10 @@ def test_names_are_cut_to_a_safe_alphabet() -> None:
 def test_unreadable() -> None:
     error = unreadable("json")
     assert (error.code, error.retryable, error.raw) == (UPSTREAM, True, "json")
+
+
+def test_a_reason_is_made_of_plain_words() -> None:
+    for raw in ("insufficient_quota", "overloaded_error", "a"):
+        assert RunError(ErrorCode.UPSTREAM_ERROR, "x", raw=raw).reason == raw
+    for raw in ("", "sk-93ab", "Invalid", "a__b", "x" * 21, "a_b_c_d_e_f_g", "529"):
+        assert RunError(ErrorCode.UPSTREAM_ERROR, "x", raw=raw).reason == ""
