@@ -211,9 +211,11 @@ def test_a_line_stays_one_line(hostile: str, logged: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_other_packages_are_heard_from_warnings_on(level: str, logged: io.StringIO) -> None:
+def test_other_packages_are_heard_from_warnings_on(
+    level: str, logged: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
     other = logging.getLogger("openai._base_client")
-    other.setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, other.name)  # until the end of this test
     getattr(other, level)("Request options: %s", SECRET)
     assert not logged.getvalue()
     other.warning("heard")
