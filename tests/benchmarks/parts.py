@@ -23,7 +23,6 @@ from sluicegate.machine.run import Run
 from sluicegate.machine.run_inputs import Begin, OpenUpstream, StartTools
 from sluicegate.providers.base import NO_TRACE
 from sluicegate.providers.dialects import DIALECTS, dialect_of
-from sluicegate.providers.route import route_to
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
@@ -32,6 +31,7 @@ from sluicegate.tools.registry import Registry
 from sluicegate.wire.downstream.native import NativeEncoder
 from sluicegate.wire.sse import SseDecoder
 from sluicegate.wire.upstream.base import Decoder
+from tests.routes import route_to
 
 from . import streams
 

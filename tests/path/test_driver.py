@@ -13,7 +13,6 @@ from sluicegate.machine.events import Event, ToolActivity, ToolResult
 from sluicegate.machine.history import Request
 from sluicegate.machine.run import Run
 from sluicegate.providers.base import NO_TRACE
-from sluicegate.providers.route import route_to
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
@@ -25,6 +24,7 @@ from sluicegate.wire.upstream.base import Decoder
 from tests import shared
 from tests.laws import pieces
 from tests.path import path
+from tests.routes import route_to
 
 
 class Recorder(NativeEncoder):

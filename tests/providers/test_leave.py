@@ -15,7 +15,6 @@ from trio.testing import wait_all_tasks_blocked
 from sluicegate.machine.deltas import Started, TextDelta
 from sluicegate.machine.run import Run
 from sluicegate.providers.base import Body, Provider
-from sluicegate.providers.route import route_to
 from sluicegate.runtime.alarms import Alarms
 from sluicegate.runtime.driver import Driver
 from sluicegate.runtime.feed import Feed
@@ -26,6 +25,7 @@ from sluicegate.wire.downstream.openai_chat import ChatEncoder
 from tests.path import path
 from tests.providers.origin import Answer, Send, replying, say, start
 from tests.providers.ways import BOUND, REQUEST, WAYS, Road, Way, every_stock_way, every_way, running
+from tests.routes import route_to
 from tests.test_transport import CancelAtStep
 
 pytestmark = pytest.mark.sockets

@@ -17,7 +17,6 @@ from sluicegate.machine.errors import ErrorCode, RunError
 from sluicegate.machine.history import Request, TextPart, UserMessage
 from sluicegate.machine.run import Run
 from sluicegate.providers.environment import provider_of
-from sluicegate.providers.route import route_to
 from sluicegate.providers.script import Call, Reply, Say
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest
@@ -31,6 +30,7 @@ from sluicegate.runtime.spool import Spool
 from sluicegate.tools.decorator import tool
 from sluicegate.tools.registry import Registry
 from sluicegate.wire.downstream.native import NativeEncoder
+from tests.routes import route_to
 from tests.runtime.crash import FILLERS, POINTS, Crash, Point
 
 STOP = RunError(ErrorCode.CANCELLED, "The run was stopped.")

@@ -23,7 +23,6 @@ from sluicegate.machine.errors import ErrorCode, RunError
 from sluicegate.machine.history import Request, TextPart, UserMessage
 from sluicegate.machine.run import Run
 from sluicegate.providers.environment import provider_of
-from sluicegate.providers.route import route_to
 from sluicegate.providers.script import Call, Pause, Reply, Say
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest
@@ -37,6 +36,7 @@ from sluicegate.tools.context import ToolContext
 from sluicegate.tools.decorator import tool
 from sluicegate.tools.registry import Registry
 from sluicegate.wire.downstream.native import NativeEncoder
+from tests.routes import route_to
 
 if not trio_run._ALLOW_DETERMINISTIC_SCHEDULING:
     trio_run._hypothesis_plugin_setup()

@@ -21,7 +21,6 @@ from sluicegate.machine.run import Run
 from sluicegate.machine.run_inputs import Output
 from sluicegate.providers.dialects import DIALECTS
 from sluicegate.providers.environment import provider_of
-from sluicegate.providers.route import route_to
 from sluicegate.providers.script import Say, Stall
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.sdk import SdkProvider, UpstreamOptions
@@ -34,6 +33,7 @@ from sluicegate.runtime.watch import Watch
 from sluicegate.service.stream import Lease
 from sluicegate.tools.registry import Registry
 from sluicegate.wire.downstream.native import NativeEncoder
+from tests.routes import route_to
 from tests.runtime.sweep import HOWS, Stage, faults, play, repro
 from tests.shared import CHECKOUT
 

@@ -21,7 +21,6 @@ from sluicegate.machine.history import Request, TextPart, UserMessage
 from sluicegate.machine.run import Run
 from sluicegate.machine.usage import estimate_prompt_tokens
 from sluicegate.providers.environment import scripted_provider
-from sluicegate.providers.route import route_to
 from sluicegate.providers.script import Call, Reply, Say, Stall, Unreachable
 from sluicegate.providers.scripted import ScriptedTransport
 from sluicegate.providers.scripted_request import ScriptedRequest
@@ -37,6 +36,7 @@ from sluicegate.runtime.spool_reader import SpoolAudit, audit_spool, read_spool
 from sluicegate.tools.decorator import tool
 from sluicegate.tools.registry import Registry
 from sluicegate.wire.downstream.native import NativeEncoder
+from tests.routes import route_to
 
 NOW = 1_700_000_000.0
 STOP = RunError(ErrorCode.CANCELLED, "The run was stopped.")

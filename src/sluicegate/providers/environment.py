@@ -37,7 +37,7 @@ def provider_of(
 def scripted_provider(dialect: str, transport: ScriptedTransport) -> SdkProvider:
     """Return the embedded provider: no key, no network, the real wire of `dialect` under the real SDK."""
     base_url = "http://scripted.invalid" if dialect == "anthropic" else "http://scripted.invalid/v1"
-    return provider_of(dialect, UpstreamOptions(max_retries=0), transport, "scripted", base_url)
+    return provider_of(dialect, UpstreamOptions(), transport, "scripted", base_url)
 
 
 def providers_of(env: Mapping[str, str], options: UpstreamOptions) -> dict[str, ProviderOptions]:

@@ -46,11 +46,6 @@ class Route(msgspec.Struct, frozen=True):
         return min((each for each in (asked, self.max_output_tokens) if each is not None), default=None)
 
 
-def route_to(provider: Provider, model: str) -> Route:
-    """Return the way to one provider, asked once."""
-    return Route(model, (Candidate(provider, Gate("only"), model),))
-
-
 class Turns:
     """The attempts of one step. The candidate that answered the step before, `first`, is asked first: what it keeps
     between steps (a cache, the signatures of its reasoning) is nobody else's.
