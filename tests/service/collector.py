@@ -1,12 +1,14 @@
 """A collector of OpenTelemetry: OTLP over HTTP on a real socket, in a thread of its own. What it gets it decodes."""
 
 import gzip
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -80,7 +82,10 @@ class Collector:
 
 @contextmanager
 def collector(*, hangs: bool = False) -> Iterator[Collector]:
-    """A collector that takes everything, or one that takes connections and never answers."""
+    """A collector that takes everything, or one that takes connections and never answers.
+
+    Meanwhile exporters draw their random numbers apart, since Hypothesis takes note of who draws from the common ones.
+    """
     left = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -101,7 +106,8 @@ def collector(*, hangs: bool = False) -> Iterator[Collector]:
         def log_message(self, *_args: object) -> None:
             """Nobody reads it."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with pytest.MonkeyPatch.context() as patch, ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        patch.setattr("opentelemetry.exporter.otlp.common.http.random", random.Random())
         server.daemon_threads = True
         found = Collector(f"http://127.0.0.1:{server.server_address[1]}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

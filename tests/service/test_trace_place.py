@@ -1,7 +1,7 @@
 """The place of a run in a trace: what a request says is continued, what it should not say breaks nothing."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import httpx2
 import pytest
@@ -127,10 +127,12 @@ def test_no_header_breaks_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
         over(False, test)
 
-    with collector() as to, watched(monkeypatch) as outgoing:
-        telemetry = Telemetry(TelemetryOptions(to.url, sample_ratio=0.0))
+    with (
+        collector() as to,
+        watched(monkeypatch) as outgoing,
+        closing(Telemetry(TelemetryOptions(to.url, sample_ratio=0.0))) as telemetry,
+    ):
         all_of()
-        telemetry.close()
     assert asked >= REQUESTS
     assert len({each["traceparent"][3:35] for each in outgoing}) > REQUESTS * 0.8
 
