@@ -130,6 +130,7 @@ def test_pins_that_were_spoiled_are_found(pattern: str, instead: str) -> None:
         assert [fault for python in PYTHONS for fault in faults(spoiled, environment_of(python))] == []
 
 
+@pytest.mark.once
 def test_the_bill_of_materials_is_valid_and_has_everything_that_is_installed(tmp_path: Path) -> None:
     file = tmp_path / "sbom.json"
     command = [str(ROOT / ".ci" / "sbom"), sys.executable, str(file), "-vv"]

@@ -20,7 +20,7 @@ from sluicegate.settings import read
 
 from ..service.harness import JSON, SocketExchange, Stack, read_frames, stack, text_of
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.once]
 
 BODY = b'{"messages": [{"role": "user", "content": "Hi"}]}'
 MAIN = """\

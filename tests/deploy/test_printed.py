@@ -15,6 +15,8 @@ from sluicegate.cli import main
 from sluicegate.cli.deploy import nginx, systemd
 from sluicegate.settings import Settings, read
 
+pytestmark = pytest.mark.once
+
 SECONDS = st.floats(0.1, 20_000) | st.just(math.inf)
 
 

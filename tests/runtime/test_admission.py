@@ -143,6 +143,7 @@ def test_what_streams_alone_make_late_is_not_made_later() -> None:
     assert 0 < admitted < 1 + (loop.now - began) / 2
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("asked", "tries"), [(8, 1.14), (14, 2), (70, 10), (7_000, 30)])
 def test_who_is_refused_is_told_to_come_back_spread_and_the_later_the_more_there_are(asked: int, tries: float) -> None:
     """Seven are admitted in a turn: so often does one have to try, and so many seconds are between the tries."""

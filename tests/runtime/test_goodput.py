@@ -124,6 +124,7 @@ def capacity(kind: Kind) -> float:
     return 1 / (STEP * STEPS + READ * reads + TOKEN * kind.tokens)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", KINDS)
 def test_goodput_at_twice_the_load_stays_at_nine_tenths_of_its_peak(name: str) -> None:
     kind = KINDS[name]

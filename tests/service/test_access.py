@@ -126,6 +126,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.once
 def test_whatever_authorization_says_it_is_401(tmp_path: Path) -> None:
     """Of fuzzed headers, none, one or two; nothing is raised but that Problem."""
     path = tmp_path / "keys.json"

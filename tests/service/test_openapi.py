@@ -223,6 +223,7 @@ def ask_everything(unit: int, access: Access | None = None, key: str = "") -> Co
 @pytest.mark.parametrize(
     ("unit", "floor"), [(6, 300), pytest.param(25, 1_250, marks=pytest.mark.sweep)], ids=["some", "sweep"]
 )
+@pytest.mark.once
 @pytest.mark.parametrize("is_guarded", [False, True], ids=["open", "guarded"])
 def test_what_is_answered_is_documented(unit: int, floor: int, is_guarded: bool, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"

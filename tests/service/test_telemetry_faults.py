@@ -233,6 +233,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.once
 def test_the_sdks_tell_nothing_of_their_own() -> None:
     """Not even where a program has set up tracing, and content with it: not for the requests that we send. One that the
     SDK sends as its own shows that it would.

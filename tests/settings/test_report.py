@@ -29,6 +29,7 @@ def test_every_setting_is_documented() -> None:
 @given(
     st.floats(0, allow_nan=False), st.integers(1, 10**12), st.booleans(), st.text(), st.sampled_from(Transport),
 )  # fmt: skip
+@pytest.mark.once
 def test_what_is_in_force_can_be_read_again(
     seconds: float, count: int, yes: bool, text: str, transport: Transport
 ) -> None:
