@@ -321,7 +321,8 @@ def schema() -> dict[str, Any]:
     frames, definitions = msgspec.json.schema_components(FRAMES, ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "One data frame of sluicegate's native wire ([DONE] aside)",
+        "title": "Frame",
+        "description": "The data of one frame of sluicegate's native wire ([DONE] aside).",
         "anyOf": list(frames),
         "$defs": definitions,
     }
