@@ -45,7 +45,8 @@ describe("a connection that breaks", () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.integer({ min: 150, max: 400 }), { minLength: 1, maxLength: 8 }), async (cuts) => {
         const { fetch } = serving(RUN, { cut: (connection) => cuts[connection] ?? Infinity });
-        expect(await collect(open(fetch))).toEqual(RUN);
+        const stream = new Stream(REQUEST, { apiUrl: API, fetch, resume: { ...QUICK, attempts: 1 } });
+        expect(await collect(stream)).toEqual(RUN);
       }),
     );
   });
@@ -81,6 +82,36 @@ describe("a connection that breaks", () => {
     const broken = serving(RUN, { refuse, cut: () => 700 });
     await expect(collect(open(broken.fetch))).rejects.toMatchObject({ failure: { code: "CONNECTION_LOST" } });
     expect(broken.asked).toHaveLength(2);
+  });
+});
+
+describe("frames that are not the next ones", () => {
+  const sending = (frames: [number, Frame][], epoch = "e1") => {
+    const text = frames.map(([seq, frame]) => encode(frame, seq).replace("e1", epoch)).join("");
+    return { refuse: (_: unknown, count: number) => (count === 1 ? new Response(text) : undefined) };
+  };
+  const rest = RUN.map((frame, index): [number, Frame] => [index + 1, frame]);
+  const cut = (connection: number) => (connection ? Infinity : 700);
+
+  test("come twice: each is taken once", async () => {
+    expect(await collect(open(serving(RUN, { cut, ...sending(rest) }).fetch))).toEqual(RUN);
+  });
+
+  test.each([
+    ["leave one out", sending(rest.slice(12))],
+    ["are of another run", sending(rest, "e2")],
+    ["have no id", { refuse: (_: unknown, count: number) => (count === 1 ? new Response('data: {"step": 3}\n\n') : undefined) }],
+    ["are no JSON", { refuse: (_: unknown, count: number) => (count === 1 ? new Response("id: e1-8\ndata: {\n\n") : undefined) }],
+  ])("%s: this is no answer", async (_, broken) => {
+    const { fetch, asked } = serving(RUN, { cut, ...broken });
+    await expect(collect(open(fetch))).rejects.toMatchObject({ failure: { code: "BAD_ANSWER" } });
+    expect(asked).toHaveLength(2);
+  });
+
+  test("but a gap makes up for what it leaves out", async () => {
+    const gap: Frame = { gap: { after: 7, until: 15, parts: [{ type: "text", text: "All of it" }], step: 2 } };
+    const { fetch } = serving(RUN, { cut, ...sending([[15, gap], ...rest.slice(15)]) });
+    expect(partsOf(await collect(open(fetch)))).toEqual([{ type: "text", step: 2, text: "All of it.\n\nBye." }]);
   });
 });
 
