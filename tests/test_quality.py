@@ -93,7 +93,6 @@ def test_nothing_is_promised_for_later() -> None:
     assert found == []
 
 
-@pytest.mark.sweep
 def test_every_branch_of_the_pure_rooms_is_taken(tmp_path: Path) -> None:
     data = f"--data-file={tmp_path / 'coverage'}"
     tests = ("-q", "-p", "no:cacheprovider", "-m", "not sweep", *PURE_TESTS)

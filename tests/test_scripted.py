@@ -635,6 +635,21 @@ def test_the_demo_calls_the_tool_that_the_question_calls_for(dialect: str) -> No
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_demo_shows_what_answers_look_like(dialect: str) -> None:
+    async def run() -> None:
+        for question, sign, least in (
+            ("What can Markdown do?", "```python", 150),
+            ("A long answer, please", "## Chapter 9", 1500),
+        ):
+            heard = await ask(dialect, ScriptedTransport(demo_brain), Turn(question, tools=OFFERED))
+            assert heard.calls == []
+            assert sign in heard.text
+            assert len(heard.text.split()) > least
+
+    on_virtual_time(run)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_demo_tells_the_results_in_words(dialect: str) -> None:
     weather = '{"city":"Paris","sky":"light rain","forecast":[{"day":1,"temperature":12}],"demo":true,"note":null}'
 

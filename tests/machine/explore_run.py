@@ -137,10 +137,10 @@ class Oracle:
         return self.state
 
 
-def new_run(table: Table[State, Symbol] = TABLE) -> Run:
+def new_run(table: Table[State, Symbol] = TABLE, *, traces: bool = False) -> Run:
     """A run with LIMITS whose tool `fast` is eager."""
     request = Request("m", (UserMessage(()),))
-    return Run("r", request, LIMITS, frozenset({"fast"}), table)
+    return Run("r", request, LIMITS, frozenset({"fast"}), table, traces=traces)
 
 
 def step(run: Run, oracle: Oracle, happened: Input) -> bool:

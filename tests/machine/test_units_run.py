@@ -34,6 +34,7 @@ from sluicegate.machine.events import (
     ToolProgress,
     ToolResult,
     ToolsStarted,
+    Transition,
 )
 from sluicegate.machine.history import AssistantMessage, CallPart, Request, TextPart, ToolMessage, UserMessage
 from sluicegate.machine.limits import RunLimits, no_progress, too_many_steps
@@ -103,6 +104,22 @@ def test_a_run_with_a_tool_from_first_to_last() -> None:
     assert tell(run, TextDelta("It is sunny."), UsageDelta(20, 4), STOP, EOF)[-1] == run.terminal
     assert run.terminal == RunDone(FinishReason.STOP, "stop", Usage(30, 7))
     assert run.messages == (*messages, AssistantMessage((TextPart("It is sunny."),)))
+
+
+def test_a_run_that_traces_tells_where_both_machines_go() -> None:
+    run = Run("some-run", REQUEST, traces=True)
+    outputs = tell(run, Begin(), TextDelta("It is "), TextDelta("sunny."), STOP, EOF)
+    told = [output for output in outputs if isinstance(output, Transition)]
+    assert [(each.machine, each.source, each.symbol, each.target) for each in told] == [
+        ("run", "ready", "begin", "calling"),
+        ("run", "calling", "delta", "replying"),
+        ("reply", "waiting", "text_open", "text"),
+        ("reply", "text", "finish", "finished"),
+        ("reply", "finished", "eof", "done"),
+        ("run", "replying", "reply_stop", "done"),
+    ]
+    assert isinstance(outputs[0], RunStarted)
+    assert outputs[-1] == run.terminal
 
 
 @pytest.mark.parametrize(

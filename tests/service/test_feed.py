@@ -28,6 +28,9 @@ class Plain:
     def frames(self, event: Event) -> list[bytes]:
         return [event.text.encode()] if isinstance(event, PartDelta) else [b"<end>", b"<done>"]
 
+    def note_cost(self, cost: float | None) -> None:
+        """It tells nobody."""
+
     def fold(self, frames: Sequence[bytes]) -> int:
         self.folded = getattr(self, "folded", b"") + b"".join(frames)
         return len(self.folded)

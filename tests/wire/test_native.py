@@ -17,6 +17,7 @@ from sluicegate.machine.events import (
     CallReady,
     CitationAdded,
     Event,
+    Machine,
     PartDelta,
     PartEnded,
     PartKind,
@@ -29,6 +30,7 @@ from sluicegate.machine.events import (
     ToolProgress,
     ToolResult,
     ToolsStarted,
+    Transition,
 )
 from sluicegate.wire.downstream.native import (
     DONE,
@@ -73,9 +75,22 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(ToolActivity, TEXT, TEXT, TEXT),
     st.builds(ToolProgress, TEXT, TEXT, RAW.map(msgspec.Raw)),
     st.builds(ToolResult, TEXT, TEXT, TEXT, st.booleans()),
+    st.builds(Transition, st.sampled_from(Machine), TEXT, TEXT, TEXT),
     st.builds(RunDone, st.sampled_from(FinishReason), TEXT, USAGE),
     st.builds(RunFailed, ERROR, USAGE),
 )
+
+
+def test_a_cost_is_told_with_the_terminal_where_that_is_wanted_and_known() -> None:
+    usage = Usage(3, 5, estimated=True)
+    for terminal in (RunDone(FinishReason.STOP, "stop", usage), RunFailed(RunError(ErrorCode.TIMEOUT, "late"), usage)):
+        for tells, cost in ((True, 0.25), (True, 0.0), (True, None), (False, 0.25)):
+            encoder = NativeEncoder("e", tells_cost=tells)
+            encoder.note_cost(cost)
+            told = datas(encoder.frames(terminal))[0][1]["usage"]
+            assert told.get("cost") == (cost if tells else None)
+            assert ("cost" in told) == (tells and cost is not None)
+            assert told["output_tokens"] == 5
 
 
 @cache

@@ -35,6 +35,7 @@ class Frame(msgspec.Struct, frozen=True):
     provider_tool: dict[str, Any] | None = None
     run: dict[str, Any] | None = None
     step: int | None = None
+    trace: dict[str, Any] | None = None
     gap: Gap | None = None
     error: dict[str, Any] | None = None
     done: bool = False

@@ -1,8 +1,8 @@
 """Events: what a run publishes. Every downstream wire is an encoding of this one sequence.
 
-Order, for every run: RunStarted, then per step StepStarted, the events of its reply, then (where the model called
-tools) ToolsStarted and the tools' events; last, exactly one RunDone or RunFailed. A part's events are bracketed by
-PartStarted and PartEnded. `part` numbers the parts of one step from 0.
+Order, for every run, transitions aside: RunStarted, then per step StepStarted, the events of its reply, then (where the
+model called tools) ToolsStarted and the tools' events; last, exactly one RunDone or RunFailed. A part's events are
+bracketed by PartStarted and PartEnded. `part` numbers the parts of one step from 0.
 """
 
 from enum import StrEnum
@@ -124,6 +124,24 @@ class ToolResult(msgspec.Struct, frozen=True):
     is_error: bool = False
 
 
+class Machine(StrEnum):
+    """The two state machines of a run."""
+
+    RUN = "run"
+    REPLY = "reply"
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """A machine is in another state, because of `symbol`. Only of runs that trace; comes before what it causes, but
+    behind RunStarted.
+    """
+
+    machine: Machine
+    source: str
+    symbol: str
+    target: str
+
+
 class RunDone(msgspec.Struct, frozen=True):
     """Terminal: the model answered (`stop`) or was cut by a length limit (`length`)."""
 
@@ -139,7 +157,7 @@ class RunFailed(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-ReplyEvent: TypeAlias = PartStarted | PartDelta | PartEnded | CitationAdded | CallReady | CallBroken
+ReplyEvent: TypeAlias = PartStarted | PartDelta | PartEnded | CitationAdded | CallReady | CallBroken | Transition
 Event: TypeAlias = (
     RunStarted
     | StepStarted

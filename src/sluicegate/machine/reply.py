@@ -35,7 +35,18 @@ from .deltas import (
     UsageDelta,
 )
 from .errors import ErrorCode, RemoteProtocolError, RunError
-from .events import CallBroken, CallFault, CallReady, CitationAdded, PartDelta, PartEnded, PartKind, PartStarted
+from .events import (
+    CallBroken,
+    CallFault,
+    CallReady,
+    CitationAdded,
+    Machine,
+    PartDelta,
+    PartEnded,
+    PartKind,
+    PartStarted,
+    Transition,
+)
 from .events import ReplyEvent as Event
 from .history import AssistantMessage
 from .limits import ReplyLimits, arguments_too_large, reply_too_large, too_many_calls
@@ -66,16 +77,23 @@ _Words: TypeAlias = _WordsDelta | _WordsTotal
 class Reply:
     """One model reply. `call_prefix` starts the ids that are made up for calls to which the provider gave none.
 
-    `table` is for those who check what a table does; everybody else leaves it alone.
+    With `traces` it tells its transitions, too. `table` is for those who check what a table does; everybody else leaves
+    it alone.
     """
 
     def __init__(
-        self, limits: ReplyLimits | None = None, call_prefix: str = "call_", table: Table[State, Symbol] = TABLE
+        self,
+        limits: ReplyLimits | None = None,
+        call_prefix: str = "call_",
+        table: Table[State, Symbol] = TABLE,
+        *,
+        traces: bool = False,
     ) -> None:
         self.state = State.WAITING
         self.error: RunError | None = None
         self.raw_finish_reason = ""
         self._table = table
+        self._traces = traces
         self._limits = limits or ReplyLimits()
         self._parts: list[GrowingPart] = []
         self._provider_parts: dict[Key, GrowingPart] = {}
@@ -113,6 +131,8 @@ class Reply:
         events: list[Event] = []
         for action in arrow.actions:
             _PERFORM[action](self, delta, events)
+        if self._traces and arrow.target is not self.state:
+            events.insert(0, Transition(Machine.REPLY, self.state, symbol, arrow.target))
         self.state = arrow.target  # type: ignore[assignment]  # Arrow serves both machines; this table holds Reply's
         return events
 

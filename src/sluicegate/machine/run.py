@@ -15,6 +15,7 @@ from .errors import ErrorCode, LocalProtocolError, RemoteProtocolError, RunError
 from .events import (
     CallBroken,
     CallReady,
+    Machine,
     RunDone,
     RunFailed,
     RunStarted,
@@ -22,6 +23,7 @@ from .events import (
     Terminal,
     ToolResult,
     ToolsStarted,
+    Transition,
 )
 from .history import Message, Request, ToolMessage
 from .limits import RunLimits, no_progress, too_many_steps
@@ -51,7 +53,9 @@ _REPLY_ENDS = {
 
 
 class Run:
-    """One run. `eager` names the tools that may start before their reply has ended (they have no side effects)."""
+    """One run. `eager` names the tools that may start before their reply has ended (they have no side effects). With
+    `traces` the transitions of both machines are among its events.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,8 @@ class Run:
         limits: RunLimits | None = None,
         eager: frozenset[str] = frozenset(),
         table: Table[State, Symbol] = TABLE,
+        *,
+        traces: bool = False,
     ) -> None:
         self.run_id = run_id
         self.model = request.model
@@ -72,9 +78,10 @@ class Run:
         self._limits = limits or RunLimits()
         self._eager = eager
         self._table = table
+        self._traces = traces
         self._messages: list[Message] = list(request.messages)
         self._spent = Usage()
-        self._reply = Reply(self._limits.reply)
+        self._reply = Reply(self._limits.reply, traces=traces)
         self._started: dict[int, CallReady] = {}
         self._results: dict[int, ToolDone] = {}
         self._last_step: object = None
@@ -130,10 +137,14 @@ class Run:
         arrow = self._table[self.state].get(symbol)
         if arrow is None:
             raise LocalProtocolError(f"{symbol} in state {self.state}")
+        source, at = self.state, len(outputs)
         # First the state: what an action fires is judged from where this arrow leads.
         self.state = arrow.target  # type: ignore[assignment]  # Arrow serves both machines; this table holds Run's
         for action in arrow.actions:
             _PERFORM[action](self, happened, outputs)
+        if self._traces and arrow.target is not source:
+            behind_start = at + (source is State.READY)
+            outputs.insert(behind_start, Transition(Machine.RUN, source, symbol, arrow.target))
 
     # -- classification -------------------------------------------------------------------------------------------
 
@@ -182,7 +193,7 @@ class Run:
 
     def _open_step(self, _happened: object, outputs: list[Output]) -> None:
         self.step += 1
-        self._reply = Reply(self._limits.reply, f"call_{self.step}_")
+        self._reply = Reply(self._limits.reply, f"call_{self.step}_", traces=self._traces)
         self._started, self._results = {}, {}
         request = msgspec.structs.replace(self._request, messages=tuple(self._messages))
         outputs += (StepStarted(self.step), OpenUpstream(self.step, request))

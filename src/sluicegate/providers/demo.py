@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from .demo_arguments import Filled, fill
+from .demo_tour import long_answer, tour
 from .demo_words import Facts, read, spoken, stems
 from .script import Action, Call, Reply, Say
 from .scripted_request import OfferedTool, Returned, ScriptedRequest
@@ -33,12 +34,17 @@ class _Fit(msgspec.Struct, frozen=True):
 def demo_brain(request: ScriptedRequest) -> Reply:
     """Return what the demo model says and does next.
 
-    With tool results: a sentence with what they say. With a tool that fits the last user message: a sentence and its
-    calls, one for each thing asked about. Else a paragraph about itself that repeats the question.
+    With tool results: a sentence with what they say. Asked for Markdown, or for a long answer: that. With a tool that
+    fits the last user message: a sentence and its calls, one for each thing asked about. Else a paragraph about itself
+    that repeats the question.
     """
     if request.results:
         return [_say(" ".join(map(_told, request.results)))]
     facts = read(request.question)
+    if stems("markdown") <= facts.words:
+        return tour()
+    if stems("long answer") <= facts.words:
+        return long_answer()
     fits = [_fit(tool, facts) for tool in request.tools]
     best = max(fits, key=lambda fit: fit.score, default=None)
     if best is None or not request.question:

@@ -190,8 +190,10 @@ class Driver:
         outcome = terminal.error.code if isinstance(terminal, RunFailed) else terminal.finish_reason
         run, usage, record = self.run, terminal.usage, self.record
         record.ended = trio.current_time()
+        cost = record.cost
+        self.feed.note_cost(cost)
         if self._spending is not None:
-            self._spending.end(usage)
+            self._spending.end(usage, cost)
         self._ledger.settle(
             Settlement(
                 run.run_id,
@@ -201,7 +203,7 @@ class Driver:
                 usage,
                 Source.of(usage),
                 outcome,
-                record.cost,
+                cost,
                 self.key,
                 record.ended - record.began,
             )

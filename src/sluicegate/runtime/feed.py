@@ -32,6 +32,10 @@ class Encoder(Protocol):
         """Return the frames of `event`, possibly none."""
         ...
 
+    def note_cost(self, cost: float | None) -> None:
+        """The run cost so many US dollars, None: nobody knows; its terminal event comes next."""
+        ...
+
     def fold(self, frames: Sequence[bytes]) -> int:
         """Keep what `frames`, the oldest of the log, amount to: they leave it. Returns all the bytes kept for it."""
         ...
@@ -75,6 +79,10 @@ class Feed:
     def held(self) -> int:
         """How many bytes the log takes: the frames that are kept, and what the others amount to."""
         return self.size - self._trimmed + self._folded
+
+    def note_cost(self, cost: float | None) -> None:
+        """The run cost so many US dollars, None: nobody knows. Before the terminal event."""
+        self._encoder.note_cost(cost)
 
     def publish(self, events: Iterable[Event]) -> None:
         """Append events and serve the readers that wait. Synchronous; after the terminal event nothing is taken."""

@@ -55,9 +55,9 @@ class Spending:
         tokens = self._run.reply_tokens
         return self._budget.charge(self._tokens + tokens, self._dollars + tokens * self._rate)
 
-    def end(self, usage: Usage) -> None:
-        """The run has ended and cost `usage`."""
-        self._budget.end(_tokens(usage), self._record.cost or 0.0)
+    def end(self, usage: Usage, dollars: float | None) -> None:
+        """The run has ended and cost `usage`, and so many dollars; None: nobody knows."""
+        self._budget.end(_tokens(usage), dollars or 0.0)
 
 
 def _tokens(usage: Usage) -> int:

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 import trio
@@ -12,32 +11,29 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 
 from ..machine.errors import ErrorCode, RunError
 from ..machine.events import RunFailed
-from ..machine.history import Request
-from ..machine.run import Run
 from ..machine.usage import estimate_prompt_tokens
-from ..providers.models import Models, UnknownModel
+from ..providers.models import Models
 from ..runtime.admission import Gate
-from ..runtime.driver import Driver, OnDisconnect
-from ..runtime.feed import Feed
+from ..runtime.driver import Driver
 from ..runtime.ledger import Ledger
 from ..runtime.observers import LogLine, Observer
 from ..runtime.options import RunOptions
 from ..runtime.runs import TOO_MANY, Key, Runs
-from ..tools.function import Tool
 from ..tools.registry import Registry
-from ..wire.downstream.native import NativeEncoder
-from .access import Access, Caller, Everybody, Grants, RawHeaders, forbidden
+from .access import Access, Caller, Everybody, RawHeaders
 from .addresses import Address, client_address, networks_of, share_of
-from .body import ChatRequest, decode_chat, history
+from .body import decode_chat
 from .budgets import Budgets
 from .catalog import catalog
 from .cors import Cors
+from .factory import Factory
 from .gauges import gauged
 from .limits import Limits, Shares
 from .metrics import Metrics
 from .naming import CURSOR_HEADER, KEY_HEADER, is_past_the_end, key_of, name_in, place_in, refuse_place
 from .openapi import encoded
 from .options import LimitOptions, MetricsAccess, ServiceOptions
+from .page import add_page
 from .problems import SAFE, STATUS, Problem, Refusal, problem_of, refusal_of, respond_run_error
 from .refusal import Refusing
 from .stream import Answer, Connection, Lease, headers, take_lease
@@ -71,7 +67,6 @@ class Service:
         self.tools = tools
         self.run_options = run_options or RunOptions()
         self.options = options or ServiceOptions()
-        self.ids = ids
         self.ledger = ledger
         self.access: Access = access or Everybody()
         self.limits = limits or Limits(LimitOptions())
@@ -83,6 +78,7 @@ class Service:
             self.metrics = gauged(models, tools, ledger, most, lambda: self.runs.admission.gate)
             self.observers = (*self.observers, self.metrics)
         self.runs: Runs
+        self._factory = Factory(models, tools, self.run_options, self.options, ids, self.budgets)
         self._cors = Cors(self.options.cors_origins)
         self._proxies = networks_of("trusted_proxies", self.options.trusted_proxies)
         self._stopping: RunError | None = None  # and how new runs are refused then
@@ -105,6 +101,8 @@ class Service:
         app.add_url_rule("/healthz", "healthz", self.healthz, methods=["GET"])
         app.add_url_rule("/readyz", "readyz", self.readyz, methods=["GET"])
         app.add_url_rule("/openapi.json", "openapi", self.openapi, methods=["GET"])
+        if self.options.page:
+            add_page(app)
         if self.options.cors_origins:
             app.after_request(self._for_pages)
         if self.metrics is not None:
@@ -165,7 +163,7 @@ class Service:
         if (refusal := self._refusal()) is not None:
             return refusal
         asked = decode_chat(body)
-        driver = self._driver(asked, caller)
+        driver = self._factory.driver(asked, caller, self.runs.ledger)
         left = self._admit(driver, caller)
         lease = take_lease(driver)
         self.runs.start(driver, key)
@@ -307,55 +305,6 @@ class Service:
         return Answer(
             driver, lease, self.options.hold_seconds, on_refusal=lambda refused: self.runs.unname(refused.run.run_id)
         )
-
-    def _driver(self, asked: ChatRequest, caller: Caller) -> Driver:
-        on_disconnect = OnDisconnect(asked.on_disconnect)
-        if on_disconnect is OnDisconnect.DETACH and not self.options.detach:
-            raise Problem(400, "on_disconnect: this server does not allow detach; use cancel.", field="on_disconnect")
-        if on_disconnect is OnDisconnect.DETACH and not caller.grants.detach:
-            raise forbidden("on_disconnect", "this key does not allow detach; use cancel")
-        try:
-            name = asked.model or self.models.default_for(caller.grants.models)
-            route = self.models.resolve(name)
-        except UnknownModel as error:
-            raise Problem(400, f"model: {error}.", field="model") from None
-        if (models := caller.grants.models) is not None and name not in models:
-            raise forbidden("model", f"this key does not allow it; it allows {', '.join(models) or 'none'}")
-        tools = self._tools(asked.tools, caller.grants)
-        run = Run(
-            self.ids(),
-            Request(route.model, history(asked), tools.specs(), route.cap(asked.max_output_tokens), asked.temperature),
-            self.run_options.limits,
-            tools.eager,
-        )
-        feed = Feed(NativeEncoder(secrets.token_hex(4)), self.run_options.log_room, self.run_options.log_bytes)
-        return Driver(
-            run,
-            route,
-            tools,
-            feed,
-            self.run_options,
-            self.runs.ledger,
-            on_disconnect,
-            caller.owner,
-            caller.key,
-            self.budgets.for_run(caller, route),
-        )
-
-    def _tools(self, names: list[str] | None, grants: Grants) -> Registry:
-        allowed = self.tools if grants.tools is None else Registry(t for t in self.tools if t.name in grants.tools)
-        if names is None:
-            return allowed
-        chosen: dict[str, Tool[..., Any]] = {}
-        for index, name in enumerate(names):
-            tool = allowed.get(name)
-            if tool is None:
-                known = ", ".join(tool.name for tool in allowed) or "none"
-                raise Problem(400, f"tools[{index}]: {name!r} is not a tool here; there are: {known}.", field="tools")
-            if name in chosen:
-                raise Problem(400, f"tools[{index}]: names {name!r} twice; name each tool once.", field="tools")
-            chosen[name] = tool
-        return Registry(chosen.values())
 
     def _find(self, name: str) -> Driver:
         owner = self._caller().owner

@@ -160,6 +160,13 @@ class ServiceOptions:
     metrics: MetricsAccess = MetricsAccess.KEY
     """Who may read `/metrics`: those with a key, where keys or tokens are asked for; everybody; nobody."""
 
+    page: bool = True
+    """Whether there is a page at `/` to chat with the service, and to see it at work."""
+    tell_cost: bool = True
+    """Whether the end of an answer tells what it cost, in US dollars, where the price is known."""
+    trace: bool = False
+    """Whether answers tell each transition of the two state machines, as `trace` frames; the page shows them."""
+
     proxy_silence_seconds: SomeSeconds = inf
     """After how much silence a proxy in front gives up; `sluicegate check` warns where heartbeats are rarer."""
     proxy_seconds: SomeSeconds = inf

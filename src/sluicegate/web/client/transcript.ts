@@ -49,7 +49,10 @@ export class Transcript {
 
   take(frame: Frame): void {
     if ("run" in frame) [this.runId, this.model] = [frame.run.id, frame.run.model];
-    else if ("step" in frame) this.step = frame.step;
+    else if ("step" in frame) {
+      this.step = frame.step;
+      this.#places.clear(); // ids of calls may come again
+    }
     else if ("content" in frame) this.#say("text", frame.content);
     else if ("reasoning" in frame) this.#say("reasoning", frame.reasoning);
     else if ("refusal" in frame) this.#say("refusal", frame.refusal);

@@ -16,9 +16,14 @@ export type Frame =
   | ProgressFrame
   | ResultFrame
   | ProviderToolFrame
+  | TraceFrame
   | GapFrame
   | DoneFrame
   | ErrorFrame;
+/**
+ * The two state machines of a run.
+ */
+export type Machine = "reply" | "run";
 /**
  * Why a reply ended, in one vocabulary for all providers.
  */
@@ -143,6 +148,21 @@ export interface ProviderToolInfo {
   name: string;
 }
 /**
+ * A state machine of the run is in another state. Only where the operator allows it.
+ */
+export interface TraceFrame {
+  trace: TraceInfo;
+}
+/**
+ * `machine` is `run` or `reply`; its states and symbols are those of specs/tables.md.
+ */
+export interface TraceInfo {
+  machine: Machine;
+  from: string;
+  symbol: string;
+  to: string;
+}
+/**
  * Frames are gone from the log; this is what they amounted to.
  */
 export interface GapFrame {
@@ -231,6 +251,7 @@ export interface UsageInfo {
   cache_write_tokens?: number;
   reasoning_tokens?: number;
   estimated?: boolean;
+  cost?: number | null;
 }
 /**
  * Terminal: the run failed or was cancelled. `[DONE]` follows.

@@ -16,6 +16,7 @@ from ...machine.events import (
     CallReady,
     CitationAdded,
     Event,
+    Machine,
     PartDelta,
     PartEnded,
     PartKind,
@@ -28,6 +29,7 @@ from ...machine.events import (
     ToolProgress,
     ToolResult,
     ToolsStarted,
+    Transition,
 )
 from ..sse import encode_event
 from .native_snapshot import Entry, Snapshot
@@ -153,6 +155,22 @@ class UsageInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    cost: float | None = None
+
+
+class TraceInfo(msgspec.Struct, frozen=True):
+    """`machine` is `run` or `reply`; its states and symbols are those of specs/tables.md."""
+
+    machine: Machine
+    source: str = msgspec.field(name="from")
+    symbol: str
+    target: str = msgspec.field(name="to")
+
+
+class TraceFrame(_Frame, frozen=True):
+    """A state machine of the run is in another state. Only where the operator allows it."""
+
+    trace: TraceInfo
 
 
 class DoneFrame(msgspec.Struct, frozen=True):
@@ -211,6 +229,7 @@ FRAMES: tuple[type[msgspec.Struct], ...] = (
     ProgressFrame,
     ResultFrame,
     ProviderToolFrame,
+    TraceFrame,
     GapFrame,
     DoneFrame,
     ErrorFrame,
@@ -229,11 +248,13 @@ class NativeEncoder:
     """Events of one run to frames, each with its id `<epoch>-<seq>`; `seq` counts frames from 1.
 
     `epoch` is of [A-Za-z0-9._]{1,40}; it binds a cursor to this run. Knows the calls of the current step by their
-    part, nothing else.
+    part, nothing else. With `tells_cost` the terminal tells what was noted of that.
     """
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, epoch: str, *, tells_cost: bool = False) -> None:
         self.epoch = epoch
+        self._tells_cost = tells_cost
+        self._cost: float | None = None
         self.seq = 0
         self._id = f"id: {epoch}-".encode()
         self._calls: dict[int, str] = {}
@@ -249,6 +270,11 @@ class NativeEncoder:
                 return [b"%b%d%b%b}\n\n" % (self._id, self.seq, _HEADS[event.kind], _encode(text))]
             return [self._frame(_WORDS[event.kind](piece), event) for piece in _pieces(text)]
         return [self._frame(frame, event) for frame in self._structs(event)]
+
+    def note_cost(self, cost: float | None) -> None:
+        """The run cost so many US dollars; None: nobody knows. Before its terminal event."""
+        if self._tells_cost:
+            self._cost = cost
 
     def fold(self, frames: Sequence[bytes]) -> int:
         """Keep what `frames`, which leave the log, amount to; return the bytes kept for that in all."""
@@ -298,22 +324,31 @@ class NativeEncoder:
                 return [ProgressFrame(ProgressInfo(call_id, name, data))]
             case ToolResult(call_id=call_id, name=name, content=content, is_error=is_error):
                 return [ResultFrame(ResultInfo(call_id, name, content, is_error))]
+            case Transition(machine=machine, source=source, symbol=symbol, target=target):
+                return [TraceFrame(TraceInfo(machine, source, symbol, target))]
             case RunDone(finish_reason=reason, usage=usage):
-                return [DoneFrame(True, reason, _usage(usage))]
+                return [DoneFrame(True, reason, self._usage(usage))]
             case _:
                 error = event.error
                 info = ErrorInfo(error.code, error.message, error.retryable, error.retry_after_ms, error.truncated)
-                return [ErrorFrame(info, _usage(event.usage))]
+                return [ErrorFrame(info, self._usage(event.usage))]
+
+    def _usage(self, usage: Usage) -> UsageInfo:
+        return UsageInfo(
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_tokens,
+            usage.cache_write_tokens,
+            usage.reasoning_tokens,
+            usage.estimated,
+            self._cost,
+        )
 
 
 def _pieces(text: str) -> list[str]:
     if len(text) <= MAX_TEXT:
         return [text]
     return [text[at : at + MAX_TEXT] for at in range(0, len(text), MAX_TEXT)]
-
-
-def _usage(usage: Usage) -> UsageInfo:
-    return UsageInfo(*(getattr(usage, field) for field in UsageInfo.__struct_fields__))
 
 
 def schema() -> dict[str, Any]:
