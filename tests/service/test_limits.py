@@ -1,10 +1,12 @@
 """Rates and numbers of runs: exact, whoever comes when; what is refused counts nowhere, what ended makes room."""
 
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple
 from unittest.mock import Mock
 
 import pytest
@@ -23,10 +25,13 @@ from sluicegate.service.options import LimitOptions, Rates
 from sluicegate.service.problems import Problem
 from sluicegate.service.window import WINDOW, Window
 
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
+
 from .harness import JSON, LINKS, Exchange, Stack, over, stack
 
 BODY = b'{"messages": [{"role": "user", "content": "Hi"}]}'
-AMOUNTS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), max_size=30)
+AMOUNTS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), max_size=80)
 
 
 @given(AMOUNTS, st.integers(0, 70), st.integers(1, 20))
@@ -47,6 +52,31 @@ def test_a_window_is_exact(uses: list[tuple[int, int]], later: int, wanted: int)
     free = window.free_in(now, wanted)
     first = next((t for t in range(61) if used(now) - used(now + t) >= wanted), math.inf)
     assert free == first
+
+
+def test_a_window_answers_in_as_many_steps_however_much_was_used() -> None:
+    def steps(uses: int) -> int:
+        window, lines = Window(), 0
+
+        def count(frame: FrameType, event: str, _: object) -> "TraceFunction | None":
+            nonlocal lines
+            if frame.f_globals["__name__"] != "sluicegate.service.window":
+                return None
+            lines += event == "line"
+            return count
+
+        for number in range(uses):
+            window.add(number / uses, 3)
+        sys.settrace(count)
+        try:
+            assert window.used(1.0) == 3 * uses
+            assert window.free_in(1.0, 3 * uses) == pytest.approx(WINDOW, abs=1)
+            assert window.free_in(1.0, 3) == pytest.approx(WINDOW - 1)
+        finally:
+            sys.settrace(None)
+        return lines
+
+    assert steps(10) == steps(100_000)
 
 
 class Asked(NamedTuple):
