@@ -1,0 +1,54 @@
+import { memo, useEffect, useState } from "react";
+
+import { Highlighter, type Chunk } from "./highlight.js";
+import { languageOf } from "./languages.js";
+
+/** Code in the colours of its language, with a button that copies it. What is shown of it stays as it is when it grows. */
+export const CodeBlock = memo(function CodeBlock({ language, code }: { readonly language: string; readonly code: string }) {
+  const { title } = languageOf(language);
+  const name = title ? `${title} code` : "code";
+  return (
+    <figure className="md-code">
+      <figcaption>
+        <span className="md-language">{title}</span>
+        <CopyButton name={name} code={code} />
+      </figcaption>
+      <pre tabIndex={0} role="group" aria-label={name}>
+        <code>
+          <Highlighted key={language} language={language} code={code} />
+        </code>
+      </pre>
+    </figure>
+  );
+});
+
+function Highlighted({ language, code }: { readonly language: string; readonly code: string }) {
+  const [highlighter] = useState(() => new Highlighter(languageOf(language)));
+  return highlighter.take(code).map((chunk, at) => <Tokens key={at} chunk={chunk} />);
+}
+
+// Plain text has its element too: a word that gets a colour with its last letter changes nothing but its class.
+const Tokens = memo(function Tokens({ chunk }: { readonly chunk: Chunk }) {
+  return chunk.map(({ text, style }, at) => (
+    <span key={at} className={style ? `md-${style}` : undefined}>
+      {text}
+    </span>
+  ));
+});
+
+const COPIED_MS = 2_000;
+
+function CopyButton({ name, code }: { readonly name: string; readonly code: string }) {
+  const [isCopied, setIsCopied] = useState(false);
+  useEffect(() => {
+    if (!isCopied) return;
+    const timer = setTimeout(() => setIsCopied(false), COPIED_MS);
+    return () => clearTimeout(timer);
+  }, [isCopied]);
+  const copy = () => void navigator.clipboard.writeText(code).then(() => setIsCopied(true), () => undefined);
+  return (
+    <button type="button" className="md-copy" aria-label={isCopied ? `Copied ${name}` : `Copy ${name}`} onClick={copy}>
+      {isCopied ? "Copied" : "Copy"}
+    </button>
+  );
+}

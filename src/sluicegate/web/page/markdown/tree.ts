@@ -1,0 +1,68 @@
+import type { Element, Nodes as HtmlNodes, Root as HtmlRoot } from "hast";
+import type { Html, Nodes, Paragraph, PhrasingContent, Root, RootContent } from "mdast";
+
+/**
+ * A remark plugin: what the syntax tree is changed to before it is rendered. Every list counts as loose, so that a blank
+ * line between two items does not change those above it. Images become links. Raw HTML becomes the text that it is, a
+ * line break excepted, which is how people break lines in tables.
+ */
+export function remarkPlain() {
+  return (tree: Root): void => rewrite(tree, false);
+}
+
+function rewrite(node: Nodes, isInLink: boolean): void {
+  if (node.type === "list" || node.type === "listItem") node.spread = true;
+  if (!("children" in node)) return;
+  const isLink = isInLink || node.type === "link" || node.type === "linkReference";
+  const isBlock = !PHRASING.has(node.type);
+  const children = node.children as RootContent[];
+  children.forEach((child, at) => {
+    if (child.type === "html") children[at] = isBlock ? block(child) : inline(child);
+    else if (child.type === "image") children[at] = isLink ? word(child.alt) : link(child.url, child.alt);
+    else if (child.type === "imageReference") {
+      children[at] = isLink ? word(child.alt) : { ...child, type: "linkReference", children: [word(child.alt)] };
+    } else rewrite(child, isLink);
+  });
+}
+
+const PHRASING = new Set(["paragraph", "heading", "tableCell", "emphasis", "strong", "delete", "link", "linkReference"]);
+
+const inline = (node: Html): PhrasingContent =>
+  /^<br\s*\/?>$/i.test(node.value) ? { type: "break" } : { type: "text", value: node.value };
+
+const block = (node: Html): Paragraph => ({
+  type: "paragraph",
+  children: [{ type: "text", value: node.value }],
+  data: { hProperties: { className: ["md-html"] } },
+});
+
+const word = (alt: string | null | undefined): PhrasingContent => ({ type: "text", value: alt || "image" });
+const link = (url: string, alt: string | null | undefined): PhrasingContent => ({ type: "link", url, children: [word(alt)] });
+
+/**
+ * A rehype plugin: what the tree of HTML is changed to. The alignment of a cell is a class, not a style; line feeds
+ * between blocks are left out; the ids of footnotes begin with `prefix` in the one case where the library's do not.
+ */
+export function rehypePlain({ prefix }: { readonly prefix: string }) {
+  return (tree: HtmlRoot): void => refine(tree, prefix);
+}
+
+function refine(node: HtmlRoot | Element, prefix: string): void {
+  if (node.type === "element") {
+    const { properties } = node;
+    if (properties.align) {
+      properties.className = [`md-${properties.align}`];
+      delete properties.align;
+    }
+    if (properties.id === "footnote-label") properties.id = prefix + properties.id;
+    if (properties.ariaDescribedBy) properties.ariaDescribedBy = [`${prefix}footnote-label`];
+  }
+  if (node.type === "root" || CONTAINERS.has(node.tagName)) {
+    node.children = (node.children as HtmlNodes[]).filter(({ type, ...rest }) => type !== "text" || !isBlank(rest)) as Element[];
+  }
+  for (const child of node.children) if (child.type === "element") refine(child, prefix);
+}
+
+const isBlank = (node: object): boolean => "value" in node && !String(node.value).trim();
+
+const CONTAINERS = new Set(["ul", "ol", "li", "blockquote", "table", "thead", "tbody", "tr", "section"]);
