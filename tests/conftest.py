@@ -17,11 +17,12 @@ settings.load_profile("sluicegate")
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """Commands set up logging for the whole process; what they set ends with the test."""
-    root, source = logging.getLogger(), logging._srcfile
-    handlers, level = root.handlers[:], root.level
+    root, own, source = logging.getLogger(), logging.getLogger("sluicegate"), logging._srcfile
+    handlers, level, own_level = root.handlers[:], root.level, own.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    own.setLevel(own_level)
     logging._srcfile = source
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = True
 

@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
@@ -163,12 +162,12 @@ def test_a_run_is_let_in_if_and_only_if_it_is_within_all_limits(
         shares = Shares(Caller(each.key, key=each.key), each.model, each.user, each.address)
         allowed = oracle.allows(now, each)
         if allowed:
-            limits.admit(str(number), shares, partial(int, each.tokens))
+            limits.admit(str(number), shares, each.tokens)
             oracle.started.append((now, each))
             oracle.live.append((str(number), each))
         else:
             with pytest.raises(Problem) as caught:
-                limits.admit(str(number), shares, partial(int, each.tokens))
+                limits.admit(str(number), shares, each.tokens)
             assert caught.value.status == 429
             assert (caught.value.info.retry_after_ms or 0) >= 1000
 
@@ -177,10 +176,10 @@ def test_who_was_not_here_for_a_minute_is_forgotten() -> None:
     now = 0.0
     limits = Limits(LimitOptions(user=Rates(1), user_header="x"), lambda: now)
     for number in range(1_000):
-        limits.admit(str(number), Shares(Caller("me"), "m", f"u{number}"), lambda: 0)
+        limits.admit(str(number), Shares(Caller("me"), "m", f"u{number}"), 0)
         limits.ended(over_with(str(number), 1))
     now = 2 * WINDOW
-    limits.admit("last", Shares(Caller("me"), "m", "u"), lambda: 0)
+    limits.admit("last", Shares(Caller("me"), "m", "u"), 0)
     assert len(limits._meters) == 1
     limits.ended(over_with("never started", 1))
 

@@ -54,7 +54,7 @@ from .parts import GrowingPart, PartState
 from .reply_table import TABLE, Action, State, Symbol
 from .table import Arrow, Table
 from .text import utf8_len
-from .usage import estimate_tokens
+from .usage import BYTES_PER_TOKEN
 
 TRUNCATED = RunError(
     ErrorCode.UPSTREAM_ERROR,
@@ -183,7 +183,7 @@ class Reply:
     @property
     def estimated_output_tokens(self) -> int:
         """What the reply so far costs by the published estimator."""
-        return estimate_tokens(self._size)
+        return -(-self._size // BYTES_PER_TOKEN)  # `estimate_tokens`, inline: budgets ask with every token
 
     # -- classification -------------------------------------------------------------------------------------------
 

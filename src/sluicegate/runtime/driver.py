@@ -16,7 +16,6 @@ import trio
 from ..machine.deltas import Delta, Usage
 from ..machine.errors import ErrorCode, RunError
 from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
-from ..machine.history import Request
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
 from ..machine.usage import estimate_prompt_tokens
@@ -66,7 +65,7 @@ class Driver:
     """Drives `run` until its terminal event. Any task of the run may call `tell`; nobody awaits in it.
 
     `first` is the first event that tells whether the provider answers (not RunStarted, not StepStarted); `answered` is
-    set together with it. `record` is what happened, and when.
+    set together with it. `record` is what happened, and when. `prompt_tokens` is what was asked, by the estimator.
     """
 
     def __init__(
@@ -87,6 +86,7 @@ class Driver:
         self.on_disconnect = on_disconnect
         self.owner = owner
         self.key = key
+        self.prompt_tokens = estimate_prompt_tokens(run.messages)
         self.phase = Phase.OPENING
         self.first: Event | None = None
         self.answered = trio.Event()
@@ -222,7 +222,7 @@ class Driver:
             match output:
                 case OpenUpstream():
                     if output.step == 1:
-                        self._intend(output.request)
+                        self._intend()
                     self._wanted = output
                     self._wake.set()
                 case StartTools(calls=calls):
@@ -230,8 +230,8 @@ class Driver:
                     if self._batch is not None:
                         self._batch.start(calls)
 
-    def _intend(self, request: Request) -> None:
-        run, prompt_tokens = self.run, estimate_prompt_tokens(request.messages)
+    def _intend(self) -> None:
+        run, prompt_tokens = self.run, self.prompt_tokens
         cost = self._route.candidates[0].cost_of(Usage(prompt_tokens))
         self._ledger.intend(Intent(run.run_id, self.owner, run.model, prompt_tokens, self.key, cost))
 
@@ -273,7 +273,8 @@ class Driver:
         step, provider = wanted.step, candidate.provider
         request = msgspec.structs.replace(wanted.request, model=candidate.model)
         if self._spending is not None:
-            if (too_much := self._spending.ask(candidate, request)) is not None:
+            prompt_tokens = self.prompt_tokens if step == 1 else estimate_prompt_tokens(request.messages)
+            if (too_much := self._spending.ask(candidate, prompt_tokens)) is not None:
                 self.tell(UpstreamFailed(too_much))
                 return False
             request = self._spending.capped(request)

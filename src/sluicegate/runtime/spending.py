@@ -9,7 +9,6 @@ from ..machine.errors import RunError
 from ..machine.history import Request
 from ..machine.price import cost_of
 from ..machine.run import Run
-from ..machine.usage import estimate_prompt_tokens
 from ..providers.route import Candidate
 from .budget import Budget
 from .record import Record
@@ -29,9 +28,10 @@ class Spending:
         self._dollars = 0.0
         self._rate = 0.0  # dollars for one token of it
 
-    def ask(self, candidate: Candidate, request: Request) -> RunError | None:
-        """A request is about to go to `candidate`: charge its prompt; return how the run ends if that is too much."""
-        prompt = estimate_prompt_tokens(request.messages)
+    def ask(self, candidate: Candidate, prompt: int) -> RunError | None:
+        """A request with so many tokens is about to go to `candidate`: charge them; return how the run ends if that is
+        too much.
+        """
         self._tokens = sum(_tokens(usage) for usage in self._run.spent) + prompt
         self._dollars = sum(step.cost or 0.0 for step in self._record.steps if step.ended is not None)
         self._rate = 0.0

@@ -11,7 +11,6 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 
 from ..machine.errors import ErrorCode, RunError
 from ..machine.events import RunFailed
-from ..machine.usage import estimate_prompt_tokens
 from ..providers.models import Models
 from ..runtime.admission import Gate
 from ..runtime.driver import Driver
@@ -169,7 +168,7 @@ class Service:
         self.runs.start(driver, key)
         answer = self._answer(driver, lease)
         if left:
-            answer.headers.update(left)
+            answer.headers.extend(left)
         return answer
 
     async def events(self, run_id: str) -> Response:
@@ -258,7 +257,7 @@ class Service:
             raise Problem(400, f"{user_header}: must be at most {MAX_USER} characters.", field=user_header)
         address = share_of(self._client_address()) if self.limits.by_address else ""
         shares = Shares(caller, driver.run.model, caller.user or user, address)
-        return self.limits.admit(driver.run.run_id, shares, lambda: estimate_prompt_tokens(driver.run.messages))
+        return self.limits.admit(driver.run.run_id, shares, driver.prompt_tokens)
 
     async def _body(self) -> bytes:
         try:

@@ -63,7 +63,7 @@ class Budgets:
             if self._keys and not next(iter(self._keys.values())).is_of(now):
                 self._keys = {key: each for key, each in self._keys.items() if each.is_of(now)}
             account = self._keys[name] = Account("key_budget", limits, now)
-        account.limits = limits
+        account.allow(limits)
         account.look(now)
         return account
 
@@ -73,12 +73,13 @@ class Account:
     their seconds count: that costs the same however many there are.
 
     `tokens` and `dollars` are what was spent, and may be added to by those who have called `look` when `due` had come:
-    from then on another day has begun, or the seconds are used up. `limits` are set by `begin`.
+    from then on another day has begun, or the seconds are used up. `most_tokens` and `most_dollars` are the `limits`
+    of these, inf where there is none.
     """
 
     def __init__(self, name: str, limits: BudgetOptions, now: float) -> None:
         self.name = name
-        self.limits = limits
+        self.allow(limits)
         self.tokens = 0
         self.dollars = 0.0
         self.due = 0.0
@@ -88,13 +89,11 @@ class Account:
         self._since = 0.0
         self.look(now)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether more tokens or dollars were spent than there may be."""
-        limits = self.limits
-        return (limits.tokens is not None and self.tokens > limits.tokens) or (
-            limits.dollars is not None and self.dollars > limits.dollars
-        )
+    def allow(self, limits: BudgetOptions) -> None:
+        """From now on so much may be spent in a day."""
+        self.limits = limits
+        self.most_tokens = math.inf if limits.tokens is None else limits.tokens
+        self.most_dollars = math.inf if limits.dollars is None else limits.dollars
 
     def is_of(self, now: float) -> bool:
         """Whether it is used, or has something to say of the day of `now`."""
@@ -102,21 +101,21 @@ class Account:
 
     def add(self, now: float, tokens: int, dollars: float, seconds: float = 0.0) -> None:
         """Count what was spent."""
-        self.look(now)
+        self._turn(now)
         self.tokens += tokens
         self.dollars += dollars
         self._seconds += seconds
 
     def begin(self, now: float) -> None:
         """A run's seconds count from now on."""
-        self.look(now)
+        self._turn(now)
         self._live += 1
         self._since += now
         self.look(now)
 
     def end(self, began: float, now: float) -> None:
         """The seconds of a run that began then count no more."""
-        self.look(now)
+        self._turn(now)
         since = max(began, self._day)
         self._live -= 1
         self._since -= since
@@ -125,16 +124,23 @@ class Account:
 
     def look(self, now: float) -> None:
         """Begin a new day if it is one, and set `due`."""
-        day = _day_of(now)
-        if day > self._day:
-            self._day, self.tokens, self.dollars, self._seconds = day, 0, 0.0, 0.0
-            self._since = self._live * day
-        room = self.room(now).seconds
-        self.due = min(day + DAY, now + room / self._live if self._live else math.inf)
+        self._turn(now)
+        self.due = self._day + DAY
+        if self._live and self.limits.seconds is not None:
+            room = self.limits.seconds - self._lasted(now)
+            self.due = min(self.due, now + room / self._live)
 
     def room(self, now: float) -> Room:
         """Return what is left of the day that was looked at last, less than 0 where it is overdrawn."""
-        return _room(self.limits, self.tokens, self.dollars, self._seconds + self._live * now - self._since)
+        return _room(self.limits, self.tokens, self.dollars, self._lasted(now))
+
+    def _turn(self, now: float) -> None:
+        if now >= self._day + DAY:
+            self._day, self.tokens, self.dollars, self._seconds = _day_of(now), 0, 0.0, 0.0
+            self._since = self._live * self._day
+
+    def _lasted(self, now: float) -> float:
+        return self._seconds + self._live * now - self._since
 
 
 class RunBudget:
@@ -161,10 +167,11 @@ class RunBudget:
 
     def room(self) -> Room:
         """Return what the run may still spend: the least of what its limits and accounts leave."""
-        rooms = [room for _, _, room in self._rooms(self._now())]
-        return Room(
-            min(room.tokens for room in rooms), min(room.dollars for room in rooms), min(room.seconds for room in rooms)
-        )
+        tokens = dollars = seconds = math.inf
+        for _, _, room in self._rooms(self._now()):
+            tokens, dollars = min(tokens, room.tokens), min(dollars, room.dollars)
+            seconds = min(seconds, room.seconds)
+        return Room(tokens, dollars, seconds)
 
     def charge(self, tokens: int, dollars: float) -> RunError | None:
         """Count what the run has spent until now; return how it ends if that is too much."""
@@ -178,7 +185,7 @@ class RunBudget:
                 account.look(now)
             account.tokens += more
             account.dollars += dearer
-            if account.is_over or now >= account.due:
+            if account.tokens > account.most_tokens or account.dollars > account.most_dollars or now >= account.due:
                 is_over = True
         return self._exceeded(now) if is_over else None
 

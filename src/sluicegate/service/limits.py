@@ -47,9 +47,9 @@ class Limits:
         self._swept = -math.inf
         self._is_open = (options.key, options.model, options.user, options.address) == (_NOTHING,) * 4
 
-    def admit(self, run_id: str, shares: Shares, prompt_tokens: Callable[[], int]) -> dict[str, str]:
-        """Count a run that starts now; returns the headers that tell what is left. `prompt_tokens` is asked only where
-        tokens are limited. Raises Problem 429, and then nothing is counted.
+    def admit(self, run_id: str, shares: Shares, prompt_tokens: int) -> dict[str, str]:
+        """Count a run that starts now; returns the headers that tell what is left. Raises Problem 429, and then nothing
+        is counted.
         """
         if self._is_open and shares.caller.grants.rates is None:
             return {}
@@ -58,7 +58,7 @@ class Limits:
         meters = list(self._applying(shares))
         if not meters:
             return {}
-        tokens = prompt_tokens() if any(meter.rates.tokens_per_minute for meter in meters) else 0
+        tokens = prompt_tokens if any(meter.rates.tokens_per_minute for meter in meters) else 0
         for meter in meters:
             if (refusal := meter.refusal(now, tokens)) is not None:
                 raise _refused(refusal, meters, now)

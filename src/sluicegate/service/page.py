@@ -44,7 +44,6 @@ _SAFE: Final = {
 def add_page(app: QuartTrio) -> None:
     """Serve the page at `/`, and what belongs to it."""
     app.add_url_rule("/", "page", _serve, methods=["GET"])
-    app.add_url_rule("/icon.svg", "icon", _serve, methods=["GET"], defaults={"path": "icon.svg"})
     app.add_url_rule("/assets/<name>", "assets", _serve_asset, methods=["GET"])
 
 

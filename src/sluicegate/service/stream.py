@@ -10,6 +10,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCall
 from quart import Request, Response, request
 from quart.wrappers.response import ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
+from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..machine.events import RunFailed
@@ -25,6 +26,7 @@ HEADERS = {
 }
 SINK = "sluicegate.sink"  # the server's key in the ASGI state
 _LEASE = "sluicegate.lease"
+_BLANK = dict(Response(b"", status=200).__dict__)
 
 
 class Lease:
@@ -120,10 +122,12 @@ def _until_body_over(receive: ASGIReceiveCallable) -> ASGIReceiveCallable:
 class Body(ResponseBody):
     """What Quart iterates over: all frames that are there, at most 16 KiB at a time. Not a generator (PEP 789)."""
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, headers: Headers) -> None:
         self._reader = lease.reader
+        self._headers = headers
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
+        self._headers.clear()  # they are sent: who streams needs no more of them, and with rates it is a KiB
         return self
 
     async def __aexit__(
@@ -161,10 +165,10 @@ class Answer(Response):
         hold_seconds: float | None = None,
         on_refusal: Callable[[Driver], None] = lambda _driver: None,
     ) -> None:
-        super().__init__(b"", status=200)
-        self.response = Body(lease)
-        self.headers.clear()
-        self.headers.update(headers(driver))
+        # Without Quart's own, which makes headers that are none of ours first, at 40 us.
+        self.__dict__.update(_BLANK)
+        self.headers = Headers(list(headers(driver).items()))
+        self.response = Body(lease, self.headers)
         self.timeout = None
         self._driver = driver
         self._lease = lease

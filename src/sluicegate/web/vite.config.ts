@@ -1,17 +1,24 @@
+import { fileURLToPath } from "node:url";
+
 import react from "@vitejs/plugin-react";
-import { defineConfig } from "vite";
+import { defineConfig } from "vitest/config";
 
 /** The page, into `static/`, which is committed: who installs the Python package needs no Node. */
 export default defineConfig({
   root: "page",
   base: "./",
   plugins: [react()],
+  resolve: {
+    // Its build for browsers sets innerHTML, which Trusted Types forbid.
+    alias: {
+      "decode-named-character-reference": fileURLToPath(import.meta.resolve("decode-named-character-reference")),
+    },
+  },
   build: {
     outDir: "../static",
     emptyOutDir: true,
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    reportCompressedSize: true,
   },
   server: { proxy: { "^/(chat|runs|models)": "http://127.0.0.1:8000" } },
   test: { root: ".", include: ["test/**/*.test.{ts,tsx}"] },

@@ -1,0 +1,54 @@
+import type { ToolCallPart } from "../../react/index.js";
+
+/** A tool call: its arguments as the model writes them, what the tool reports, and its result. */
+export function ToolCall({ call }: { readonly call: ToolCallPart }) {
+  const state = stateOf(call);
+  return (
+    <details className={`tool ${state}`} open={state === "running" || undefined}>
+      <summary>
+        <span className="tool-name">{call.name || "A tool"}</span>
+        <span className="tool-state">{call.activity && state === "running" ? call.activity : WORDS[state]}</span>
+      </summary>
+      <dl>
+        <dt>Arguments</dt>
+        <dd>
+          <pre tabIndex={0}>{"arguments" in call ? JSON.stringify(call.arguments, null, 2) : call.argumentsText || " "}</pre>
+        </dd>
+        {call.progress !== undefined && (
+          <>
+            <dt>Progress</dt>
+            <dd>
+              <pre tabIndex={0}>{JSON.stringify(call.progress)}</pre>
+            </dd>
+          </>
+        )}
+        {call.result && (
+          <>
+            <dt>{call.result.isError ? "Error" : "Result"}</dt>
+            <dd>
+              <pre tabIndex={0}>{call.result.content}</pre>
+            </dd>
+          </>
+        )}
+      </dl>
+    </details>
+  );
+}
+
+type State = "writing" | "ready" | "running" | "done" | "failed" | "broken";
+
+const WORDS: Record<State, string> = {
+  writing: "writing arguments…",
+  ready: "not run",
+  running: "running…",
+  done: "done",
+  failed: "failed",
+  broken: "broken: never run",
+};
+
+function stateOf({ fault, result, isRunning, ...call }: ToolCallPart): State {
+  if (fault) return "broken";
+  if (result) return result.isError ? "failed" : "done";
+  if (isRunning) return "running";
+  return "arguments" in call ? "ready" : "writing";
+}
