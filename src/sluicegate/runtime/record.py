@@ -5,6 +5,7 @@ Times are Trio's, in seconds; `unix` makes Unix times of them.
 
 import math
 import time
+from array import array
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
@@ -119,7 +120,7 @@ class Record:
         self.ended: float | None = None
         self.steps: list[StepRecord] = []
         self.tools: list[ToolRecord] = []
-        self.pauses = [0] * len(PAUSES)
+        self.pauses = array("I", (0,) * len(PAUSES))  # a third of a list
         self._unix = time.time() - began
 
     @classmethod

@@ -3,7 +3,7 @@
 import logging
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 
 import trio
 
@@ -23,7 +23,9 @@ class Watch:
     `start` nothing rings.
     """
 
-    def __init__(self, options: RunOptions, feed: Feed, late: Callable[[RunError], None], pauses: list[int]) -> None:
+    def __init__(
+        self, options: RunOptions, feed: Feed, late: Callable[[RunError], None], pauses: MutableSequence[int]
+    ) -> None:
         self._deadlines = Deadlines(options)
         self._heartbeat = options.heartbeat_seconds
         self._feed = feed

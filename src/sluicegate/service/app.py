@@ -301,9 +301,10 @@ class Service:
         return Answer(driver, lease) if after else self._answer(driver, lease)
 
     def _answer(self, driver: Driver, lease: Lease) -> Answer:
-        return Answer(
-            driver, lease, self.options.hold_seconds, on_refusal=lambda refused: self.runs.unname(refused.run.run_id)
-        )
+        return Answer(driver, lease, self.options.hold_seconds, on_refusal=self._unname)
+
+    def _unname(self, refused: Driver) -> None:
+        self.runs.unname(refused.run.run_id)
 
     def _find(self, name: str) -> Driver:
         owner = self._caller().owner

@@ -43,7 +43,7 @@ class Limits:
         self.by_address = options.address != _NOTHING
         self._now = now
         self._meters: dict[tuple[str, str], _Meter] = {}
-        self._runs: dict[str, list[tuple[_Meter, int]]] = {}
+        self._runs: dict[str, tuple[list[_Meter], int]] = {}  # of each: who counts it, and the tokens of its prompt
         self._swept = -math.inf
         self._is_open = (options.key, options.model, options.user, options.address) == (_NOTHING,) * 4
 
@@ -65,7 +65,7 @@ class Limits:
         for meter in meters:
             self._meters[meter.kind, meter.name] = meter  # not before: what is refused leaves nothing behind
             meter.begin(now, tokens)
-        self._runs[run_id] = [(meter, tokens) for meter in meters]
+        self._runs[run_id] = (meters, tokens)
         return _headers(meters, now)
 
     def started(self, driver: Driver) -> None:
@@ -76,7 +76,8 @@ class Limits:
         terminal = driver.run.terminal
         usage = terminal.usage if terminal is not None else None
         cost = usage.input_tokens + usage.output_tokens if usage is not None else 0
-        for meter, reserved in self._runs.pop(driver.run.run_id, ()):
+        meters, reserved = self._runs.pop(driver.run.run_id, ((), 0))
+        for meter in meters:
             meter.end(self._now(), reserved, cost)
 
     def _applying(self, shares: Shares) -> Iterator["_Meter"]:

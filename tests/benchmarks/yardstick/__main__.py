@@ -1,14 +1,15 @@
 """Measures sluicegate beside other relays and writes specs/performance.md.
 
     python -m tests.benchmarks.yardstick [--rounds 5] [--targets a,b] [--scenarios a,b] [--python python3.11]
-                                         [--before COMMIT] [--out FILE] [--no-page]
-    python -m tests.benchmarks.yardstick --results FILE [--no-page]
+                                         [--before COMMIT] [--out FILE] [--section NAME] [--no-page]
+    python -m tests.benchmarks.yardstick --results FILE [--section NAME] [--no-page]
 
 What the targets need is built or installed once, under BENCH_HOME (default ~/.cache/sluicegate-bench); sluicegate is
 installed from this checkout and started as a user would. `--python` is the interpreter of sluicegate and of the Python
 peers, `--before` the commit of the target sluicegate-before. `--scenarios` also takes the groups `musts` and `crowds`.
-`--out` keeps the raw results as JSON, `--results` makes the page from them without measuring; `--no-page` prints the
-tables instead of writing the page. Needs gcc and OpenSSL's headers (libssl-dev), and npm for the targets on Node.
+`--out` keeps the raw results as JSON, `--results` makes the page from them without measuring; `--section` names the
+markers on the page between which the tables are put, `--no-page` prints them instead. Needs gcc and OpenSSL's headers
+(libssl-dev), and npm for the targets on Node.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import resource
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -31,6 +33,8 @@ from .results import DIRECT, Results
 from .rounds import Rounds, chosen
 from .service import Starter
 from .targets import DEFAULT, TARGETS, Target
+
+MAIN: Final = "yardstick"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--before", default="")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--results", type=Path)
+    parser.add_argument("--section", default=MAIN)
     parser.add_argument("--no-page", action="store_true")
     options = parser.parse_args(arguments)
     kept: Path | None = options.results
@@ -54,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.no_page:
         print(report(results))
         return 0
-    page.write("yardstick", report(results))
-    if not kept:
+    page.write(options.section, report(results))
+    if not kept and options.section == MAIN:
         here = f"On {about(sys.executable)}."
         page.write("parts", f"{here}\n\n{parts.table(parts.measure(5_000))}")
         page.write("linear", f"{here}\n\n{linear.table()}")
