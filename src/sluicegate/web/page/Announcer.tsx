@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "react";
+import { useLayoutEffect, useRef, useState } from "react";
 
 import type { ChatMessage, ChatStatus } from "../react/index.js";
 import { announceable, plain } from "./announce.js";
@@ -12,7 +12,8 @@ export function Announcer({ messages, status }: { readonly messages: readonly Ch
   const place = useRef({ id: "", at: 0, key: 0 });
   const last = messages.at(-1);
 
-  useEffect(() => {
+  // With the words themselves, not as a render of its own.
+  useLayoutEffect(() => {
     if (last?.role !== "assistant") return;
     if (place.current.id !== last.id) place.current = { ...place.current, id: last.id, at: 0 };
     const until = announceable(last.content, place.current.at, last.ending !== undefined);

@@ -47,7 +47,7 @@ export function Header({ models, settings, isPanelOpen, onPanel, onNew }: Props)
           Settings
         </button>
         <button type="button" aria-expanded={isPanelOpen} onClick={onPanel}>
-          <span className="wide">Under the </span>hood
+          Inside
         </button>
       </div>
       <div className="settings" id={id} hidden={!isShown}>

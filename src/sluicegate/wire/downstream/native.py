@@ -273,8 +273,8 @@ class NativeEncoder:
 
     def note_cost(self, cost: float | None) -> None:
         """The run cost so many US dollars; None: nobody knows. Before its terminal event."""
-        if self._tells_cost:
-            self._cost = cost
+        if self._tells_cost and cost is not None:
+            self._cost = round(cost, 12)
 
     def fold(self, frames: Sequence[bytes]) -> int:
         """Keep what `frames`, which leave the log, amount to; return the bytes kept for that in all."""

@@ -18,6 +18,7 @@ export const COMPONENTS: Components = {
     if (href.startsWith("#")) return <a {...rest} href={href}>{children}</a>;
     return <a href={href} rel="noopener noreferrer" target="_blank">{children}</a>;
   },
+  input: ({ checked }) => <input type="checkbox" checked={checked} disabled aria-label={checked ? "Done" : "To do"} />,
   pre: ({ node }) => {
     const code = node?.children[0] as Element;
     const name = (code.properties.className as string[] | undefined)?.[0] ?? "";

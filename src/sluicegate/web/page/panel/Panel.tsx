@@ -12,14 +12,14 @@ const MACHINES = [
   ["Reply", "reply", diagramOf(reply)],
 ] as const;
 
-/** Under the hood: the two state machines, and the frames as they came. */
+/** What goes on inside: the two state machines, and the frames as they came. */
 export function Panel({ log, onClose }: { readonly log: EventLog; readonly onClose: () => void }) {
   const frames = useSyncExternalStore(log.subscribe, log.snapshot);
   const last = useMemo(() => lastTransitions(frames), [frames]);
   return (
-    <aside className="panel" aria-label="Under the hood">
+    <aside className="panel" aria-label="Inside">
       <div className="bar">
-        <h2>Under the hood</h2>
+        <h2>Inside</h2>
         <span className="space" />
         <button type="button" onClick={onClose}>
           Close

@@ -39,12 +39,14 @@ export function diagramOf(source: string): Diagram {
   const last = Math.max(...[...ranks].filter(([state]) => !isEnd(state)).map(([, rank]) => rank)) + 1;
   for (const state of ranks.keys()) if (isEnd(state)) ranks.set(state, last);
   const columns = Array.from({ length: last + 1 }, (_, rank) => [...ranks.keys()].filter((state) => ranks.get(state) === rank));
-  const rows = Math.max(...columns.map((column) => column.length));
+  const rows = Math.max(3, ...columns.map((column) => column.length));
+  // A lone state stands above or below the middle in turn, so that arrows over two columns do not pass behind it.
+  const place = (length: number, row: number, rank: number) => (length > 1 ? (row + 0.5) / length : (rank % 2) / 2 + 0.25);
   const nodes = columns.flatMap((column, rank) =>
     column.map((state, row) => ({
       state,
       x: NODE.width / 2 + 4 + rank * COLUMN,
-      y: ((row + 0.5) * rows * ROW) / column.length + 4,
+      y: place(column.length, row, rank) * rows * ROW + 4,
     })),
   );
   return { width: last * COLUMN + NODE.width + 8, height: rows * ROW + 8, nodes, arrows: arrows.filter(({ from, to }) => from !== to) };
