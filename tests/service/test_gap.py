@@ -11,7 +11,7 @@ from sluicegate.machine.events import Event, PartDelta, PartKind
 from sluicegate.providers.script import Call, Reply, Say
 from sluicegate.runtime.feed import Feed
 from sluicegate.runtime.options import RunOptions
-from sluicegate.service import app
+from sluicegate.service import factory
 from sluicegate.wire.downstream.native import NativeEncoder
 
 from .harness import DIALECTS, DONE, JSON, read_frames, stack, text_of, virtually
@@ -97,7 +97,7 @@ class Recorded:
                 seen.frames += frames
                 return frames
 
-        patch.setattr(app, "NativeEncoder", Recording)
+        patch.setattr(factory, "NativeEncoder", Recording)
 
 
 def record(patch: pytest.MonkeyPatch, replies: Sequence[Reply], dialect: str) -> list[Event]:
