@@ -111,7 +111,9 @@ async def serving(upstream: str, dialect: str, grace_seconds: float = 30.0) -> A
     base_url = upstream if dialect == "anthropic" else f"{upstream}/v1"
     provider = provider_of(dialect, UpstreamOptions(), TrioTransport(), "unused", base_url)
     run_options = RunOptions(grace_seconds=grace_seconds)
-    service = Service(Models({"local": provider}, "local", "tiny"), Registry([get_weather]), run_options)
+    # As `serve` asks again: a connection that was kept may be closed by its server just when it is used again.
+    models = Models({"local": provider}, "local", "tiny", max_retries=2)
+    service = Service(models, Registry([get_weather]), run_options)
     stopped = trio.Event()
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(
