@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import pytest
@@ -24,7 +24,7 @@ from sluicegate.service.access import Grants
 from sluicegate.service.budgets import Budgets
 from sluicegate.service.key_file import KeyFile, KeyRing
 from sluicegate.service.keys import make_key
-from sluicegate.service.logs import LogFormat, LogOptions, configure
+from sluicegate.service.logs import LevelName, LogFormat, LogOptions, configure
 from sluicegate.service.options import BudgetOptions, LimitOptions
 from sluicegate.tools.context import ToolContext
 from sluicegate.tools.decorator import tool
@@ -208,6 +208,15 @@ def test_a_line_stays_one_line(hostile: str, logged: io.StringIO) -> None:
     lines = logged.getvalue().splitlines()
     assert len(lines) == 1
     assert lines[0].isprintable()
+
+
+@pytest.mark.parametrize("level", get_args(LevelName))
+def test_no_line_is_made_that_nobody_hears(level: LevelName) -> None:
+    configure(LogOptions(level=level))
+    for name, least in (("sluicegate.x", level), ("httpx2", level if level == "error" else "warning")):
+        log = logging.getLogger(name)
+        made = [each for each in get_args(LevelName) if log.isEnabledFor(getattr(logging, each.upper()))]
+        assert made[0] == least
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])

@@ -62,8 +62,9 @@ def configure(options: LogOptions) -> logging.Handler:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # At their source, since a line that is made and then not heard costs 40 us: httpx2 has one for each request.
-    root.setLevel(logging.WARNING)
-    logging.getLogger(OWN).setLevel(options.level.upper())
+    level = logging.getLevelNamesMapping()[options.level.upper()]
+    root.setLevel(max(level, logging.WARNING))
+    logging.getLogger(OWN).setLevel(level)
     return handler
 
 
