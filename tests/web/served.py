@@ -1,0 +1,109 @@
+"""A service for a browser: `python -m tests.web.served [--port N] [--no-trace]`, whose model does as the question says.
+
+Prints its address, and serves until it is killed. `GET /observed` tells what the provider saw.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Final
+
+import trio
+from quart import Response
+
+from sluicegate.machine.errors import ErrorCode
+from sluicegate.machine.price import Price
+from sluicegate.providers.demo_tour import tour
+from sluicegate.providers.script import Call, Fail, Pause, Refuse, Reply, Reset, Say, Think
+from sluicegate.providers.scripted_request import ScriptedRequest
+from sluicegate.runtime.options import RunOptions
+from sluicegate.server.options import ServerOptions
+from sluicegate.service.options import ServiceOptions
+from sluicegate.tools.context import ToolContext
+from sluicegate.tools.decorator import tool
+from sluicegate.tools.registry import Registry
+from tests.service.harness import stack
+
+PAYLOADS: Final = Path(__file__).parents[2] / "src/sluicegate/web/test/markdownPayloads.json"
+
+
+@tool(activity="Counting to {to}")
+async def count(to: int, seconds: float, context: ToolContext) -> int:
+    """Count to a number, slowly."""
+    for number in range(1, to + 1):
+        await trio.sleep(seconds)
+        context.progress({"at": number})
+    return to
+
+
+@tool
+async def fail() -> str:
+    """Fail."""
+    raise ValueError("it is broken")
+
+
+tools = Registry([count, fail])
+
+
+def brain(request: ScriptedRequest) -> Reply:
+    """What the cases below say; everything else is repeated."""
+    if request.results:
+        return [Say("The tool has ended: " + "; ".join(result.content for result in request.results) + ".", rate=50)]
+    match request.question.split():
+        case ["say", number, "words", "at", rate]:
+            fast = float(rate) > 500  # than which a timer cannot be much faster
+            return [Say(words(int(number)), words=8 if fast else 1, rate=float(rate))]
+        case ["hang"]:
+            return [Pause(3_600)]
+        case ["count", "to", number]:
+            return [Say("Let me count. ", rate=50), Call("count", {"to": int(number), "seconds": 0.3}, size=4)]
+        case ["fail", "the", "tool"]:
+            return [Call("fail", {})]
+        case ["break"]:
+            return [Say("This will not go ", rate=50), Fail(ErrorCode.OVERLOADED, "Overloaded", retryable=True)]
+        case ["reset"]:
+            return [Say("The line is ", rate=50), Reset()]
+        case ["think"]:
+            return [Think("Hm, let me see. ", rate=20), Say("I have thought about it.", rate=20)]
+        case ["refuse"]:
+            return [Refuse("That I will not say.", rate=20)]
+        case ["payload", number]:
+            return [Say(json.loads(PAYLOADS.read_text())[int(number)], words=0)]
+        case ["tour"]:
+            return tour()
+        case _:
+            return [Say(f"You said {request.question!r}.", rate=50)]
+
+
+def words(count: int) -> str:
+    """Return that many words: sentences, and a new paragraph now and then."""
+    stops = ("." if number % 10 == 9 else "" for number in range(count // 2))
+    gaps = ("\n\n" if number % 100 == 99 else " " for number in range(count // 2))
+    return "".join(f"word {number}{stop}{gap}" for number, (stop, gap) in enumerate(zip(stops, gaps, strict=True)))
+
+
+async def serve(port: int, *, trace: bool) -> None:
+    """Serve until killed."""
+    run = RunOptions(grace_seconds=5)
+    options = ServiceOptions(trace=trace)
+    prices = {"scripted-demo": Price(1.0, 2.0, 0.5, 1.0)}
+    async with stack(
+        brain, socket=True, tools=tools, run=run, options=options, prices=prices, server=ServerOptions(port=port)
+    ) as up:
+
+        async def observed() -> Response:
+            transport = up.transport
+            seen = {"opened": transport.opened, "closed": transport.closed, "runs": len(up.service.runs)}
+            return Response(json.dumps(seen), content_type="application/json")
+
+        up.app.add_url_rule("/observed", "observed", observed)
+        print(f"serves {up.url}", flush=True)
+        await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--no-trace", action="store_true")
+    given = parser.parse_args()
+    trio.run(lambda: serve(given.port, trace=not given.no_trace))
