@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 from urllib.request import urlopen
 
+import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 T = TypeVar("T")
@@ -133,8 +134,12 @@ def serving(*arguments: str) -> Iterator[Served]:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
+    """Chromium, without a window: the one that `CHROMIUM` names, or of the machine."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not installed", pytrace=False)
+        pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         try:
