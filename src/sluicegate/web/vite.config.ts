@@ -21,5 +21,5 @@ export default defineConfig({
     modulePreload: { polyfill: false },
   },
   server: { proxy: { "^/(chat|runs|models)": "http://127.0.0.1:8000" } },
-  test: { root: ".", include: ["test/**/*.test.{ts,tsx}"] },
+  test: { root: ".", include: ["test/**/*.test.{ts,tsx}"], setupFiles: ["test/seed.ts"] },
 });

@@ -31,6 +31,14 @@ describe.each(LANGUAGES)("code in %s", (name) => {
     );
   });
 
+  test("is the same whatever other code was read before", () => {
+    for (const code of BITS) {
+      const [first, ...others] = BITS.map((other) => (all(other, name), all(code, name)));
+      for (const again of others) expect(again).toEqual(first);
+    }
+    expect(BITS.length).toBeGreaterThanOrEqual(50);
+  });
+
   test("is the same by whatever pieces it came", () => {
     fc.assert(
       fc.property(codes, fc.integer({ min: 1, max: 9 }), (code, size) => {

@@ -64,6 +64,7 @@ export class Highlighter {
       parser?.blankLine?.(state, 2);
       return line ? [{ text: line, style: "" }] : [];
     }
+    settle(parser);
     const stream = new StringStream(line, 4, 2);
     const tokens: Token[] = [];
     while (!stream.eol()) {
@@ -81,6 +82,14 @@ function push(tokens: Token[], more: readonly Token[]): void {
     if (last?.style === token.style) tokens[tokens.length - 1] = { text: last.text + token.text, style: token.style };
     else tokens.push(token);
   }
+}
+
+/**
+ * Bring a parser to where it is before each line. That of JavaScript keeps the type of the last token it read, of whatever
+ * code, outside of the state, and takes a character that is no part of the language for one more of these.
+ */
+function settle(parser: StreamParser<unknown>): void {
+  step(parser, new StringStream(";", 4, 2), parser.startState?.(2));
 }
 
 function step(parser: StreamParser<unknown>, stream: StringStream, state: unknown): string | null {
