@@ -1,26 +1,25 @@
+import { Conversation, type ChatSnapshot } from "./conversation.js";
 import { ChatError, type Failure } from "./errors.js";
-import { textOf, toRequest, type ChatMessage } from "./message.js";
+import { toRequest, type ChatMessage } from "./message.js";
 import { newKey, type ChatRequest, type RequestPart } from "./request.js";
-import { Stream, type ResumeToken, type StreamOptions, type StreamStatus } from "./stream.js";
-import { Transcript } from "./transcript.js";
-import { inNextFrame } from "./ticker.js";
+import { Shared } from "./shared.js";
+import { Stream, type StreamOptions } from "./stream.js";
+import { canShare } from "./tabs.js";
 import type { Frame } from "./wire.js";
-
-/** `ready`: nothing is under way. The others are those of the stream. */
-export type ChatStatus = "ready" | Exclude<StreamStatus, "ended">;
-
-export interface ChatSnapshot {
-  readonly messages: readonly ChatMessage[];
-  readonly status: ChatStatus;
-}
 
 export interface ChatOptions extends Omit<StreamOptions, "onStatus"> {
   /** What each request has besides its messages. */
   readonly request?: () => Omit<ChatRequest, "messages">;
   readonly onFrame?: (frame: Frame) => void;
+  /** An answer failed. Of several tabs the one that reads it is told. */
   readonly onError?: (failure: Failure, message: ChatMessage) => void;
-  /** An answer is complete. */
+  /** An answer is complete. Of several tabs the one that reads it is told. */
   readonly onComplete?: (message: ChatMessage) => void;
+  /**
+   * Chats of one origin that have the same name here, and have joined, show the same conversation; one of them reads. It
+   * stays as it was given first. Without Web Locks and BroadcastChannel it does nothing.
+   */
+  readonly shared?: string;
 }
 
 /**
@@ -28,84 +27,122 @@ export interface ChatOptions extends Omit<StreamOptions, "onStatus"> {
  * `useSyncExternalStore` asks for. Listeners are called once a frame of the display at most, however fast words come.
  */
 export class Chat {
-  readonly #listeners = new Set<() => void>();
-  readonly #changed = inNextFrame(() => this.#publish());
+  readonly #conversation: Conversation;
   #options: ChatOptions;
-  #messages: readonly ChatMessage[];
-  #status: ChatStatus = "ready";
-  #snapshot: ChatSnapshot;
   #stream: Stream | undefined;
-  #token: ResumeToken | undefined;
-  #answer: { readonly id: string; readonly transcript: Transcript } | undefined;
-  #isGrown = false;
+  #shared: Shared | undefined;
+
+  /** The same object until something changes. */
+  readonly snapshot: () => ChatSnapshot;
+  readonly subscribe: (listener: () => void) => () => void;
 
   constructor(options: ChatOptions, messages: readonly ChatMessage[] = []) {
     this.#options = options;
-    this.#messages = messages;
-    this.#snapshot = { messages, status: "ready" };
+    this.#conversation = new Conversation(messages);
+    this.snapshot = this.#conversation.snapshot;
+    this.subscribe = this.#conversation.subscribe;
   }
 
-  /** The same object until something changes. */
-  readonly snapshot = (): ChatSnapshot => this.#snapshot;
-
-  readonly subscribe = (listener: () => void): (() => void) => {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
-  };
+  get shared(): string | undefined {
+    return this.#options.shared;
+  }
 
   /** The options of what is asked from now on. */
   configure(options: ChatOptions): void {
-    this.#options = options;
+    this.#options = { ...options, shared: this.#options.shared };
   }
 
-  /** Ask. Resolves when the answer has ended, in whatever way; does nothing while one is under way. */
-  async send(text: string, attachments?: readonly RequestPart[]): Promise<void> {
-    if (this.#stream) return;
+  /**
+   * Take part in the conversation that is shared, until what this returns is called. Then, as when the page is closed,
+   * other tabs read on what is under way; the last one stops it, and so does a chat that is not shared.
+   */
+  join(): () => void {
+    const { shared, apiUrl } = this.#options;
+    if (shared === undefined || !canShare()) return () => void this.abort();
+    const url = new URL(apiUrl, globalThis.location?.href);
+    const joined = new Shared(`${url.origin}${url.pathname} ${shared}`, this.#conversation, {
+      readOn: (lost) => this.#readOn(lost),
+      stop: () => void this.abort(),
+      onFrame: (frame) => this.#options.onFrame?.(frame),
+    });
+    this.#shared = joined;
+    const stopLeaving = onLeave(() => this.#leave());
+    return () => {
+      stopLeaving();
+      this.#leave();
+      joined.close();
+      if (this.#shared === joined) this.#shared = undefined;
+    };
+  }
+
+  /**
+   * Ask. Resolves when the answer has ended, in whatever way; to false, at once and having done nothing, while one is
+   * under way, or where another tab asked first.
+   */
+  async send(text: string, attachments?: readonly RequestPart[]): Promise<boolean> {
     const message = { id: newKey(), role: "user", content: text, parts: [], ...(attachments && { attachments }) } as const;
-    this.#messages = [...this.#messages, message];
-    await this.#ask();
+    return this.#ask(() => [...this.#conversation.messages, message]);
   }
 
-  /** Ask the last question once more, in place of its answer. */
-  async retry(): Promise<void> {
-    const last = this.#messages.findLastIndex((message) => message.role === "user");
-    if (this.#stream || last < 0) return;
-    this.#messages = this.#messages.slice(0, last + 1);
-    await this.#ask();
+  /** Ask the last question once more, in place of its answer. Resolves as `send` does. */
+  async retry(): Promise<boolean> {
+    return this.#ask((messages) => {
+      const last = messages.findLastIndex((message) => message.role === "user");
+      return last < 0 ? undefined : messages.slice(0, last + 1);
+    });
   }
 
   /** Read on an answer whose connection was lost. Fails again if the server does not know it any more. */
-  async resume(): Promise<void> {
-    if (this.#stream || !this.#token || !this.#answer) return;
-    this.#answer.transcript.ending = undefined;
-    await this.#read(new Stream(this.#token, this.#streamOptions()), this.#answer.transcript);
+  async resume(): Promise<boolean> {
+    return this.#asReader(async (lost) => {
+      if (!this.#conversation.token) return;
+      this.#conversation.reopen();
+      await this.#readOn(lost);
+    });
   }
 
-  /** Stop the answer that is under way, at the provider as well. What has come stays. */
+  /** Stop the answer that is under way, at the provider as well, whichever tab reads it. What has come stays. */
   async abort(): Promise<void> {
     const stream = this.#stream;
-    if (!stream) return;
+    if (!stream) {
+      this.#shared?.askStop();
+      if (this.#shared) await this.#conversation.untilReady();
+      return;
+    }
     await stream.stop().catch(() => stream.leave()); // the connection may be lost: the run ends with its grace
     const timer = setTimeout(() => stream.leave(), STOP_MS);
-    await this.#ended;
+    await this.#conversation.untilReady();
     clearTimeout(timer);
   }
 
   /** Forget the conversation, or go on with `messages`. What is under way is stopped. */
   async clear(messages: readonly ChatMessage[] = []): Promise<void> {
     await this.abort();
-    [this.#messages, this.#answer, this.#token] = [messages, undefined, undefined];
-    this.#changed();
+    await this.#asReader(async () => {
+      this.#conversation.reset(messages);
+      this.#shared?.tellState();
+    });
   }
 
-  #ended: Promise<void> = Promise.resolve();
+  async #asReader(work: (lost?: AbortSignal) => Promise<void>): Promise<boolean> {
+    if (this.#conversation.status !== "ready") return false;
+    if (this.#shared) return this.#shared.ask(work);
+    await work();
+    return true;
+  }
 
-  async #ask(): Promise<void> {
-    const request = { ...this.#options.request?.(), messages: toRequest(this.#messages) };
-    const transcript = new Transcript();
-    this.#answer = { id: newKey(), transcript };
-    this.#messages = [...this.#messages, { id: this.#answer.id, role: "assistant", content: "", parts: [] }];
-    await this.#read(new Stream(request, this.#streamOptions()), transcript);
+  async #ask(asked: (messages: readonly ChatMessage[]) => readonly ChatMessage[] | undefined): Promise<boolean> {
+    return this.#asReader(async (lost) => {
+      const messages = asked(this.#conversation.messages);
+      if (!messages) return;
+      const stream = new Stream({ ...this.#options.request?.(), messages: toRequest(messages) }, this.#streamOptions());
+      this.#conversation.begin(messages, stream.token);
+      await this.#read(stream, lost);
+    });
+  }
+
+  async #readOn(lost: AbortSignal | undefined): Promise<void> {
+    await this.#read(new Stream(this.#conversation.token!, this.#streamOptions()), lost);
   }
 
   #streamOptions(): StreamOptions {
@@ -116,57 +153,50 @@ export class Chat {
       ...(fetch && { fetch }),
       ...(resume && { resume }),
       onStatus: (status) => {
-        if (status !== "ended") this.#status = status;
-        this.#changed();
+        if (status === "ended") return;
+        this.#conversation.status = status;
+        this.#shared?.tellStatus();
       },
     };
   }
 
-  async #read(stream: Stream, transcript: Transcript): Promise<void> {
-    let end = (): void => undefined;
-    this.#ended = new Promise((resolve) => (end = resolve));
+  /** Ends when the answer does. When the reading is lost to another tab it ends as well, and the answer does not. */
+  async #read(stream: Stream, lost: AbortSignal | undefined): Promise<void> {
+    let failure: Failure | undefined;
     this.#stream = stream;
-    this.#status = stream.status === "ended" ? "ready" : stream.status;
-    this.#changed();
-    const stopLeaving = onLeave(() => void stream.stop().catch(() => undefined));
+    lost?.addEventListener("abort", () => stream.leave());
+    const stopLeaving = this.#shared ? undefined : onLeave(() => this.#leave());
+    this.#shared?.tellState();
     try {
       for await (const frame of stream) {
-        transcript.take(frame);
+        this.#conversation.take(frame, stream.token);
+        this.#shared?.tellFrame(frame, stream.token);
         this.#options.onFrame?.(frame);
-        this.#isGrown = true;
-        this.#changed();
       }
     } catch (error) {
-      transcript.fail(error instanceof ChatError ? error.failure : stopped(error));
-    } finally {
-      stopLeaving();
-      this.#token = stream.token;
-      this.#stream = undefined;
-      this.#status = "ready";
-      this.#isGrown = true;
-      this.#publish();
-      this.#tell();
-      end();
+      failure = error instanceof ChatError ? error.failure : stopped(error);
     }
+    stopLeaving?.();
+    this.#stream = undefined;
+    if (lost?.aborted) return;
+    this.#conversation.end(stream.token, failure);
+    this.#shared?.tellState();
+    this.#tell();
   }
 
   #tell(): void {
-    const message = this.#messages.find(({ id }) => id === this.#answer?.id);
+    const message = this.#conversation.answer;
     if (!message?.ending) return;
     if (message.ending.type === "done") this.#options.onComplete?.(message);
     else if (message.ending.failure.code !== "CANCELLED") this.#options.onError?.(message.ending.failure, message);
   }
 
-  #publish(): void {
-    if (this.#isGrown && this.#answer) {
-      this.#isGrown = false;
-      const { id, transcript } = this.#answer;
-      const { parts, ending, model, runId } = transcript;
-      const grown = { id, role: "assistant", content: textOf(parts), parts, ...(ending && { ending }), model, runId } as const;
-      this.#messages = this.#messages.map((message) => (message.id === id ? grown : message));
-    }
-    this.#snapshot = { messages: this.#messages, status: this.#status };
-    for (const listener of [...this.#listeners]) listener();
+  /** The last one to leave an answer stops it. */
+  #leave(): void {
+    const { status, token } = this.#conversation;
+    if (status === "ready" || !token || this.#shared?.hasOthers) return;
+    const stream = this.#stream ?? new Stream(token, this.#streamOptions());
+    void stream.stop().catch(() => undefined);
   }
 }
 

@@ -1,4 +1,5 @@
-export { Chat, type ChatOptions, type ChatSnapshot, type ChatStatus } from "./chat.js";
+export { Chat, type ChatOptions } from "./chat.js";
+export type { ChatSnapshot, ChatStatus } from "./conversation.js";
 export { ChatError, type Code, type Failure } from "./errors.js";
 export { textOf, toRequest, type ChatMessage } from "./message.js";
 export { RESUME, type Resume } from "./outage.js";

@@ -30,6 +30,8 @@ const STOP_AGAIN_MS = 300;
 export interface ResumeToken {
   readonly key: string;
   readonly after: string;
+  /** Until the first frame has come: it may be that the server never heard of it. */
+  readonly request?: ChatRequest;
 }
 
 /**
@@ -59,10 +61,11 @@ export class Stream implements AsyncIterable<Frame> {
     this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
     this.#url = new URL(options.apiUrl, globalThis.location?.href);
     this.#outage = new Outage({ ...RESUME, ...options.resume });
-    this.#isTaken = "key" in request;
-    this.#request = "key" in request ? undefined : request;
-    this.#key = "key" in request ? request.key : newKey();
-    this.#place = new Place("key" in request ? request.after : "");
+    const token = "key" in request ? request : { key: newKey(), after: "", request };
+    this.#isTaken = !token.request;
+    this.#request = token.request;
+    this.#key = token.key;
+    this.#place = new Place(token.after);
   }
 
   get status(): StreamStatus {
@@ -70,7 +73,8 @@ export class Stream implements AsyncIterable<Frame> {
   }
 
   get token(): ResumeToken {
-    return { key: this.#key, after: this.#place.id };
+    const after = this.#place.id;
+    return { key: this.#key, after, ...(!after && this.#request && { request: this.#request }) };
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Frame, void> {
@@ -116,7 +120,7 @@ export class Stream implements AsyncIterable<Frame> {
   }
 
   async #open(): Promise<Response> {
-    const after = this.token.after;
+    const after = this.#place.id;
     const isFirst = this.#request && !after;
     const headers = { ...this.#headers(), ...(after && { "Last-Event-ID": after }) };
     const init: RequestInit = isFirst

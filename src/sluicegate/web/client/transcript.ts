@@ -42,6 +42,14 @@ export class Transcript {
   #parts: Part[] = [];
   #places = new Map<string, number>();
 
+  /** Empty, or the copy of one in `step` that has come so far. */
+  constructor(begun?: { parts: readonly Part[]; ending?: Ending; model?: string; runId?: string }, step = 0) {
+    if (!begun) return;
+    [this.runId, this.model, this.step, this.ending] = [begun.runId ?? "", begun.model ?? "", step, begun.ending];
+    this.#parts = [...begun.parts];
+    this.#parts.forEach((part, at) => part.type === "tool_call" && part.step === step && this.#places.set(part.id, at));
+  }
+
   /** The parts so far; the same objects as last time but for those that grew. */
   get parts(): readonly Part[] {
     return this.#parts.slice();

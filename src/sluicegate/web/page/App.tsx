@@ -8,6 +8,7 @@ import { Conversation } from "./Conversation.js";
 import { EventLog } from "./eventLog.js";
 import { Header } from "./Header.js";
 import { Panel } from "./panel/Panel.js";
+import { useConversationName } from "./useConversationName.js";
 import { useModels } from "./useModels.js";
 import { useSetting } from "./useSetting.js";
 import { STATUS } from "./words.js";
@@ -20,6 +21,7 @@ export function App() {
   const [isPanelOpen, setPanelOpen] = useState(false);
   const [log] = useState(() => new EventLog());
   const input = useRef<HTMLTextAreaElement>(null);
+  const [shared, rename] = useConversationName();
 
   const headers = useCallback((): Record<string, string> => (key ? { Authorization: `Bearer ${key}` } : {}), [key]);
   const models = useModels(headers);
@@ -28,11 +30,15 @@ export function App() {
     useMemo(
       () => ({
         apiUrl: "chat",
+        shared,
         headers,
         request: () => ({ ...(model && isKnown && { model }), ...(system && { system }) }),
-        onFrame: (frame: Frame) => log.add(frame),
+        onFrame: (frame: Frame) => {
+          if ("run" in frame) log.clear();
+          log.add(frame);
+        },
       }),
-      [headers, model, isKnown, system, log],
+      [shared, headers, model, isKnown, system, log],
     ),
   );
 
@@ -45,13 +51,20 @@ export function App() {
 
   const startNew = () => {
     log.clear();
-    void chat.clear();
+    rename();
     input.current?.focus();
   };
 
   return (
     <div className={isPanelOpen ? "app with-panel" : "app"}>
-      <a className="skip" href="#question">
+      <a
+        className="skip"
+        href="#question"
+        onClick={(event) => {
+          event.preventDefault(); // the address names the conversation
+          input.current?.focus();
+        }}
+      >
         Skip to the question
       </a>
       <Header
@@ -73,10 +86,7 @@ export function App() {
           input={input}
           isStreaming={chat.isStreaming}
           status={STATUS[chat.status]}
-          onSend={(text) => {
-            log.clear();
-            void chat.sendMessage(text);
-          }}
+          onSend={chat.sendMessage}
           onStop={() => void chat.abort()}
         />
       </main>

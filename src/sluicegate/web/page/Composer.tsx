@@ -4,18 +4,25 @@ interface Props {
   readonly input: RefObject<HTMLTextAreaElement | null>;
   readonly isStreaming: boolean;
   readonly status: string;
-  readonly onSend: (text: string) => void;
+  /** Resolves to false if nothing was sent. */
+  readonly onSend: (text: string) => Promise<boolean>;
   readonly onStop: () => void;
 }
 
 /** Where one asks: Enter sends, Shift+Enter is a new line, Escape stops. The focus stays where it is. */
 export function Composer({ input, isStreaming, status, onSend, onStop }: Props) {
   const [text, setText] = useState("");
+  const [isRefused, setRefused] = useState(false);
   const isEmpty = !text.trim();
   const send = (event: SyntheticEvent) => {
     event.preventDefault();
     if (isEmpty || isStreaming) return;
-    onSend(text.trim());
+    void onSend(text.trim()).then((isSent) => {
+      if (isSent) return;
+      setRefused(true);
+      setText((typed) => typed || text);
+    });
+    setRefused(false);
     setText("");
     input.current?.focus();
   };
@@ -26,6 +33,9 @@ export function Composer({ input, isStreaming, status, onSend, onStop }: Props) 
     <form className="composer" onSubmit={send}>
       <p className="status" aria-hidden>
         {status}
+      </p>
+      <p className="refused" role="alert">
+        {isRefused && "Another tab asked first. Your question was not sent, and is still here."}
       </p>
       <div className="field">
         <label className="hidden" htmlFor="question">

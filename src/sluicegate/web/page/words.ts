@@ -1,5 +1,4 @@
-import type { Code, Failure } from "../client/index.js";
-import type { ChatStatus } from "../client/chat.js";
+import type { ChatStatus, Code, Failure } from "../client/index.js";
 
 interface Words {
   readonly title: string;

@@ -14,12 +14,15 @@ export interface UseStreamingChat extends ChatSnapshot {
 
 /**
  * A conversation with a sluicegate service. One render a frame of the display at most; messages and parts that did not
- * change are the same objects as before, so `memo` holds. Leaves, and so ends, what is under way when it is unmounted.
+ * change are the same objects as before, so `memo` holds. Leaves what is under way when it is unmounted, and so ends it,
+ * unless other tabs show it too. With another name in `shared` it is another conversation, and the one before is left.
  */
 export function useStreamingChat(options: ChatOptions, messages?: readonly ChatMessage[]): UseStreamingChat {
-  const [chat] = useState(() => new Chat(options, messages));
+  const [held, setHeld] = useState(() => new Chat(options, messages));
+  const chat = held.shared === options.shared ? held : new Chat(options);
+  if (chat !== held) setHeld(chat);
   useEffect(() => chat.configure(options));
-  useEffect(() => () => void chat.abort(), [chat]);
+  useEffect(() => chat.join(), [chat]);
   const snapshot = useSyncExternalStore(chat.subscribe, chat.snapshot, chat.snapshot);
   return {
     ...snapshot,
