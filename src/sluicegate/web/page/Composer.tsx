@@ -1,7 +1,12 @@
 import { useState, type KeyboardEvent, type RefObject, type SyntheticEvent } from "react";
 
+import { isTouch } from "./isTouch.js";
+import { Icon } from "./parts/Icon.js";
+
 interface Props {
   readonly input: RefObject<HTMLTextAreaElement | null>;
+  readonly draft: string;
+  readonly setDraft: (text: string) => void;
   readonly isStreaming: boolean;
   readonly status: string;
   /** Resolves to false if nothing was sent. */
@@ -9,22 +14,20 @@ interface Props {
   readonly onStop: () => void;
 }
 
-/** Where one asks: Enter sends, Shift+Enter is a new line, Escape stops. The focus stays where it is. */
-export function Composer({ input, isStreaming, status, onSend, onStop }: Props) {
-  const [text, setText] = useState("");
+/** Where one asks: Enter sends, Shift+Enter is a new line. One can write on while an answer comes. */
+export function Composer({ input, draft, setDraft, isStreaming, status, onSend, onStop }: Props) {
   const [isRefused, setRefused] = useState(false);
-  const isEmpty = !text.trim();
+  const isEmpty = !draft.trim();
   const send = (event: SyntheticEvent) => {
     event.preventDefault();
     if (isEmpty || isStreaming) return;
-    void onSend(text.trim()).then((isSent) => {
+    void onSend(draft.trim()).then((isSent) => {
       if (isSent) return;
       setRefused(true);
-      setText((typed) => typed || text);
+      setDraft(input.current?.value || draft);
     });
     setRefused(false);
-    setText("");
-    input.current?.focus();
+    setDraft("");
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) send(event);
@@ -34,9 +37,11 @@ export function Composer({ input, isStreaming, status, onSend, onStop }: Props) 
       <p className="status" aria-hidden>
         {status}
       </p>
-      <p className="refused" role="alert">
-        {isRefused && "Another tab asked first. Your question was not sent, and is still here."}
-      </p>
+      {isRefused && (
+        <p className="refused" role="alert">
+          Another tab asked first. Your question was not sent, and is still here.
+        </p>
+      )}
       <div className="field">
         <label className="hidden" htmlFor="question">
           Your message
@@ -45,21 +50,24 @@ export function Composer({ input, isStreaming, status, onSend, onStop }: Props) 
           id="question"
           ref={input}
           rows={1}
-          autoFocus
+          dir="auto"
+          autoFocus={!isTouch()}
           enterKeyHint="send"
-          value={text}
+          value={draft}
           placeholder="Ask something"
-          onChange={(event) => setText(event.target.value)}
+          onChange={(event) => setDraft(event.target.value)}
           onKeyDown={onKeyDown}
         />
         {/* One button, so that the focus of who pressed it is not lost. */}
         <button
           className={isStreaming ? "primary stop" : "primary"}
           type={isStreaming ? "button" : "submit"}
+          title={isStreaming ? "Stop (Escape)" : "Send (Enter)"}
           aria-disabled={!isStreaming && isEmpty}
           onClick={isStreaming ? onStop : undefined}
         >
-          {isStreaming ? "Stop" : "Send"}
+          <Icon name={isStreaming ? "stop" : "send"} />
+          <span className="label">{isStreaming ? "Stop" : "Send"}</span>
         </button>
       </div>
     </form>

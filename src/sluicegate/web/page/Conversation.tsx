@@ -1,77 +1,79 @@
-import { memo, useEffect, useRef, useState } from "react";
+import { memo } from "react";
 
 import type { ChatMessage, ChatStatus } from "../react/index.js";
-import { Answer } from "./parts/Answer.js";
+import { KeepSelection } from "./KeepSelection.js";
+import { Answer, type AnswerActions } from "./parts/Answer.js";
+import { Icon } from "./parts/Icon.js";
+import { useFollow } from "./useFollow.js";
 
 const EXAMPLES = ["What is 6 times 7?", "What time is it in Tokyo?", "Show me what Markdown can do", "Give me a long answer"];
-const NEAR = 48; // pixels from the end that count as being there
 
-interface Props {
+interface Props extends AnswerActions {
   readonly messages: readonly ChatMessage[];
   readonly status: ChatStatus;
-  readonly onRetry: () => void;
-  readonly onResume: () => void;
   readonly onAsk: (text: string) => void;
 }
 
 /** The messages. Follows the end as it grows, unless the reader has scrolled away from it. */
-export function Conversation({ messages, status, onRetry, onResume, onAsk }: Props) {
-  const box = useRef<HTMLDivElement>(null);
-  const [isAtEnd, setAtEnd] = useState(true);
-  const follows = useRef(true);
-  const count = messages.length;
-
-  useEffect(() => {
-    follows.current = true;
-  }, [count]);
-  useEffect(() => {
-    if (follows.current) box.current?.scrollTo({ top: box.current.scrollHeight });
-  });
-
-  const onScroll = () => {
-    const { scrollTop, scrollHeight, clientHeight } = box.current!;
-    follows.current = scrollHeight - scrollTop - clientHeight < NEAR;
-    setAtEnd(follows.current);
-  };
+export const Conversation = memo(function Conversation({ messages, status, onAsk, ...actions }: Props) {
   const last = messages.at(-1)?.id;
+  const { box, isAtEnd, onScroll, onClick, toEnd } = useFollow(last);
+  const onLatest = () => {
+    toEnd();
+    box.current!.focus({ preventScroll: true }); // the button goes away
+  };
   return (
-    <div className="conversation" ref={box} onScroll={onScroll} tabIndex={0} role="region" aria-label="Messages">
-      {!count && <Welcome onAsk={onAsk} />}
-      <ol>
-        {messages.map((message) => (
-          <Message
-            key={message.id}
-            message={message}
-            status={message.id === last ? status : "ready"}
-            onRetry={message.id === last ? onRetry : undefined}
-            onResume={message.id === last ? onResume : undefined}
-          />
-        ))}
-      </ol>
+    <div
+      className="scroller"
+      ref={box}
+      onScroll={onScroll}
+      onClick={onClick}
+      tabIndex={0}
+      role="region"
+      aria-label="Messages"
+    >
+      <div className="column">
+        {!messages.length && <Welcome onAsk={onAsk} />}
+        <KeepSelection>
+          <ol>
+            {messages.map((message) => (
+              <Message
+                key={message.id}
+                message={message}
+                status={message.id === last ? status : "ready"}
+                {...(message.id === last && actions)}
+              />
+            ))}
+          </ol>
+        </KeepSelection>
+      </div>
       {!isAtEnd && (
-        <button type="button" className="latest" onClick={() => box.current?.scrollTo({ top: box.current.scrollHeight })}>
-          To the latest
-        </button>
+        <div className="latest">
+          <button type="button" onClick={onLatest}>
+            <Icon name="end" />
+            To the latest
+          </button>
+        </div>
       )}
     </div>
   );
-}
+});
 
-interface MessageProps {
+interface MessageProps extends Partial<AnswerActions> {
   readonly message: ChatMessage;
   readonly status: ChatStatus;
-  readonly onRetry: (() => void) | undefined;
-  readonly onResume: (() => void) | undefined;
 }
 
-const Message = memo(function Message({ message, status, onRetry, onResume }: MessageProps) {
+const Message = memo(function Message({ message, ...rest }: MessageProps) {
   return (
     <li className={`message ${message.role}`}>
       <h2 className="hidden">{message.role === "user" ? "You" : "Answer"}</h2>
       {message.role === "user" ? (
-        <p className="asked">{message.content}</p>
+        <p className="asked" dir="auto">
+          {message.content}
+        </p>
       ) : (
-        <Answer message={message} status={status} onRetry={onRetry} onResume={onResume} />
+        <Answer message={message} {...rest} />
       )}
     </li>
   );
@@ -80,7 +82,7 @@ const Message = memo(function Message({ message, status, onRetry, onResume }: Me
 function Welcome({ onAsk }: { readonly onAsk: (text: string) => void }) {
   return (
     <section className="welcome">
-      <p>Ask something. For instance:</p>
+      <h2>What would you like to know?</h2>
       <ul>
         {EXAMPLES.map((text) => (
           <li key={text}>

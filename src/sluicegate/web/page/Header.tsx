@@ -1,5 +1,6 @@
-import { useId, useState } from "react";
+import { useId, type RefObject } from "react";
 
+import { Icon } from "./parts/Icon.js";
 import type { Models } from "./useModels.js";
 
 export interface Settings {
@@ -14,16 +15,18 @@ export interface Settings {
 interface Props {
   readonly models: Models;
   readonly settings: Settings;
+  /** Whether the settings are. */
+  readonly isOpen: boolean;
+  readonly onOpen: () => void;
   readonly isPanelOpen: boolean;
+  readonly panelButton: RefObject<HTMLButtonElement | null>;
   readonly onPanel: () => void;
   readonly onNew: (() => void) | undefined;
 }
 
 /** The model, the system prompt, the key, and what is to be seen. */
-export function Header({ models, settings, isPanelOpen, onPanel, onNew }: Props) {
-  const [isOpen, setOpen] = useState(false);
+export function Header({ models, settings, isOpen, onOpen, isPanelOpen, panelButton, onPanel, onNew }: Props) {
   const id = useId();
-  const isShown = isOpen || models.isLocked;
   return (
     <header className="header">
       <div className="bar">
@@ -40,21 +43,25 @@ export function Header({ models, settings, isPanelOpen, onPanel, onNew }: Props)
           </select>
         </label>
         <span className="space" />
-        <button type="button" disabled={!onNew} onClick={onNew}>
-          New<span className="wide"> chat</span>
+        <button type="button" title="New chat" disabled={!onNew} onClick={onNew}>
+          <Icon name="new" />
+          <span className="label">New chat</span>
         </button>
-        <button type="button" aria-expanded={isShown} aria-controls={id} onClick={() => setOpen(!isOpen)}>
-          Settings
+        <button type="button" title="Settings" aria-expanded={isOpen} aria-controls={id} onClick={onOpen}>
+          <Icon name="settings" />
+          <span className="label">Settings</span>
         </button>
-        <button type="button" aria-expanded={isPanelOpen} onClick={onPanel}>
-          Inside
+        <button ref={panelButton} type="button" title="What goes on inside" aria-expanded={isPanelOpen} onClick={onPanel}>
+          <Icon name="inside" />
+          <span className="label">Inside</span>
         </button>
       </div>
-      <div className="settings" id={id} hidden={!isShown}>
+      <div className="settings" id={id} hidden={!isOpen}>
         <label>
           System prompt
           <textarea
             rows={3}
+            dir="auto"
             value={settings.system}
             placeholder="What the model is to know and to keep to"
             onChange={(event) => settings.setSystem(event.target.value)}

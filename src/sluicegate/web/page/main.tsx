@@ -3,6 +3,8 @@ import { createRoot } from "react-dom/client";
 
 import { App } from "./App.js";
 import "./page.css";
+import "./conversation.css";
+import "./panel/panel.css";
 import "./markdown/markdown.css";
 
 createRoot(document.getElementById("root")!).render(

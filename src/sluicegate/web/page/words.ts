@@ -1,4 +1,4 @@
-import type { ChatStatus, Code, Failure } from "../client/index.js";
+import type { ChatMessage, ChatStatus, Code, Failure } from "../client/index.js";
 
 interface Words {
   readonly title: string;
@@ -15,7 +15,7 @@ const WORDS: Record<Code, Words> = {
   BUDGET_EXCEEDED: { title: "The budget is used up", advice: "Ask whoever runs this service, or try again tomorrow." },
   TOOL_LOOP: { title: "The model went round in circles", advice: "Ask in other words, or for one thing at a time." },
   INVALID_REQUEST: { title: "The request was not understood", advice: "Change what the message names, then try again." },
-  UNAUTHORIZED: { title: "Not allowed", advice: "Check the API key in the settings above." },
+  UNAUTHORIZED: { title: "Not allowed", advice: "Check the API key in the settings." },
   OVERLOADED: { title: "The service is busy", advice: "Try again in a moment." },
   CANCELLED: { title: "Stopped", advice: "What had come is kept. Try again for a whole answer." },
   SHUTTING_DOWN: { title: "The service is restarting", advice: "Try again in a moment." },
@@ -29,6 +29,12 @@ export function explain(failure: Failure): Words {
   const known = WORDS[failure.code] ?? WORDS.INTERNAL;
   const seconds = Math.ceil((failure.retryAfterMs ?? 0) / 1000);
   return seconds ? { ...known, advice: `Try again in ${seconds} ${seconds === 1 ? "second" : "seconds"}.` } : known;
+}
+
+/** How the last answer ended, in a word or two; "" while it comes. */
+export function newsOf(message: ChatMessage | undefined): string {
+  if (!message?.ending) return "";
+  return message.ending.type === "done" ? "Answer ready" : explain(message.ending.failure).title;
 }
 
 /** What the page says while an answer is under way; also to screen readers. */

@@ -25,7 +25,7 @@ export const Machine = memo(function Machine({ name, diagram, last }: Props) {
       <figcaption>
         <strong>{name}</strong> {last ? `${last.from} → ${last.to}: ${last.symbol}` : "not begun"}
       </figcaption>
-      <svg viewBox={`0 0 ${width} ${height}`} role="img" aria-label={told}>
+      <svg width={width} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={told}>
         {[...arrows].sort((one, other) => Number(isTaken(one)) - Number(isTaken(other))).map((arrow) => (
           <path
             key={`${arrow.from} ${arrow.to}`}
@@ -55,7 +55,7 @@ function pathOf(from: Node, to: Node): string {
     return `M${begin} ${from.y}C${middle} ${from.y} ${middle} ${to.y} ${end} ${to.y}`;
   }
   const side = to.x === from.x ? half : 0;
-  const bow = to.x === from.x ? 22 + Math.abs(to.y - from.y) / 8 : 0;
+  const bow = to.x === from.x ? 14 + Math.abs(to.y - from.y) / 8 : 0;
   const drop = to.x === from.x ? 0 : 26;
   const edge = to.x === from.x ? 0 : NODE.height / 2;
   return (

@@ -18,9 +18,9 @@ export interface Arrow {
   readonly symbols: readonly string[];
 }
 
-export const NODE = { width: 92, height: 28 };
-const COLUMN = 150;
-const ROW = 44;
+export const NODE = { width: 92, height: 26 };
+const COLUMN = 144;
+const ROW = 36;
 
 /** The diagram of a Mermaid state diagram as `specs/` has them. Columns are the steps from the start; ends come last. */
 export function diagramOf(source: string): Diagram {

@@ -1,37 +1,35 @@
 import type { ChatMessage, ChatStatus, Part } from "../../react/index.js";
 import { Markdown } from "../markdown/Markdown.js";
-import { CopyButton } from "./CopyButton.js";
 import { Ended } from "./Ended.js";
 import { Reasoning } from "./Reasoning.js";
 import { ToolCall } from "./ToolCall.js";
 
-interface Props {
+/** What can be done about the last answer. */
+export interface AnswerActions {
+  readonly onRetry: () => void;
+  readonly onEdit: () => void;
+  readonly onResume: () => void;
+}
+
+interface Props extends Partial<AnswerActions> {
   readonly message: ChatMessage;
   readonly status: ChatStatus;
-  readonly onRetry: (() => void) | undefined;
-  readonly onResume: (() => void) | undefined;
 }
 
 /** An answer: its parts as they come, and how it ended. */
-export function Answer({ message, status, onRetry, onResume }: Props) {
-  const { parts, ending, content } = message;
+export function Answer({ message, status, ...actions }: Props) {
+  const { parts, ending } = message;
   const isGrowing = !ending;
+  const hasCursor = isGrowing && /^(text|refusal)$/.test(parts.at(-1)?.type ?? "");
   return (
-    <div className="answer" aria-busy={isGrowing}>
+    <div className={status === "reconnecting" ? "answer lost" : "answer"} aria-busy={isGrowing}>
       {parts.map((part, index) => (
         <PartView key={index} part={part} isGrowing={isGrowing && index === parts.length - 1} />
       ))}
-      {isGrowing && <Cursor isWaiting={!parts.length} status={status} />}
-      {ending && <Ended ending={ending} model={message.model} onRetry={onRetry} onResume={onResume} />}
-      {ending && content && (
-        <div className="actions">
-          <CopyButton text={content} />
-          {onRetry && ending.type === "done" && (
-            <button type="button" onClick={onRetry}>
-              Ask again
-            </button>
-          )}
-        </div>
+      {ending ? (
+        <Ended ending={ending} content={message.content} model={message.model} {...actions} />
+      ) : (
+        <div className="foot">{!hasCursor && <Waiting />}</div>
       )}
     </div>
   );
@@ -40,9 +38,17 @@ export function Answer({ message, status, onRetry, onResume }: Props) {
 function PartView({ part, isGrowing }: { readonly part: Part; readonly isGrowing: boolean }) {
   switch (part.type) {
     case "text":
-      return <Markdown text={part.text} isGrowing={isGrowing} />;
+      return (
+        <div className={isGrowing ? "text growing" : "text"} dir="auto">
+          <Markdown text={part.text} isGrowing={isGrowing} />
+        </div>
+      );
     case "refusal":
-      return <p className="refusal">{part.text}</p>;
+      return (
+        <p className={isGrowing ? "refusal growing" : "refusal"} dir="auto">
+          {part.text}
+        </p>
+      );
     case "reasoning":
       return <Reasoning text={part.text} isGrowing={isGrowing} />;
     case "tool_call":
@@ -54,8 +60,7 @@ function PartView({ part, isGrowing }: { readonly part: Part; readonly isGrowing
   }
 }
 
-function Cursor({ isWaiting, status }: { readonly isWaiting: boolean; readonly status: ChatStatus }) {
-  if (!isWaiting) return <span className={status === "reconnecting" ? "cursor lost" : "cursor"} aria-hidden />;
+function Waiting() {
   return (
     <p className="waiting" aria-hidden>
       <span />

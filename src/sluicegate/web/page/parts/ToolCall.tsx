@@ -4,7 +4,7 @@ import type { ToolCallPart } from "../../react/index.js";
 export function ToolCall({ call }: { readonly call: ToolCallPart }) {
   const state = stateOf(call);
   return (
-    <details className={`tool ${state}`} open={state === "running" || undefined}>
+    <details className={`tool ${state}`} open={state === "writing" || state === "running" || undefined}>
       <summary>
         <span className="tool-name">{call.name || "A tool"}</span>
         <span className="tool-state">{call.activity && state === "running" ? call.activity : WORDS[state]}</span>
@@ -12,13 +12,13 @@ export function ToolCall({ call }: { readonly call: ToolCallPart }) {
       <dl>
         <dt>Arguments</dt>
         <dd>
-          <pre tabIndex={0}>{"arguments" in call ? JSON.stringify(call.arguments, null, 2) : call.argumentsText || " "}</pre>
+          <pre tabIndex={0}>{"arguments" in call ? readable(call.arguments) : call.argumentsText || " "}</pre>
         </dd>
         {call.progress !== undefined && (
           <>
             <dt>Progress</dt>
             <dd>
-              <pre tabIndex={0}>{JSON.stringify(call.progress)}</pre>
+              <pre tabIndex={0}>{readable(call.progress)}</pre>
             </dd>
           </>
         )}
@@ -33,6 +33,13 @@ export function ToolCall({ call }: { readonly call: ToolCallPart }) {
       </dl>
     </details>
   );
+}
+
+const SHORT = 72; // characters that stay on one line, as they were while the model wrote them
+
+function readable(json: unknown): string {
+  const line = JSON.stringify(json);
+  return line.length > SHORT ? JSON.stringify(json, null, 2) : line;
 }
 
 type State = "writing" | "ready" | "running" | "done" | "failed" | "broken";
