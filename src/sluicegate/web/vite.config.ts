@@ -21,5 +21,11 @@ export default defineConfig({
     modulePreload: { polyfill: false },
   },
   server: { proxy: { "^/(chat|runs|models)": "http://127.0.0.1:8000" } },
-  test: { root: ".", include: ["test/**/*.test.{ts,tsx}"], setupFiles: ["test/seed.ts"] },
+  test: {
+    root: ".",
+    include: ["test/**/*.test.{ts,tsx}"],
+    setupFiles: ["test/seed.ts"],
+    testTimeout: 600_000, // for a slow machine
+    execArgv: ["--conditions=development"], // the builds of libraries that check themselves
+  },
 });

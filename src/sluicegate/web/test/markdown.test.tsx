@@ -6,7 +6,6 @@ import { DOCUMENTS, SOUP } from "./markdownCorpus.js";
 import { markup, visible, wholeMarkup } from "./markdownView.js";
 
 const NAMES = Object.keys(DOCUMENTS);
-const LONG = 120_000; // ms, for a slow machine
 
 /** Where what is shown changes after all, and how often: what decides comes only later. */
 const CHANGES: Readonly<Record<string, number>> = {
@@ -34,18 +33,18 @@ const inQuote = (text: string): string => text.replace(/^/gm, "> ");
 const inItem = (text: string): string => `- ${text.replace(/\n(?=[^\n])/g, "\n  ")}`;
 
 describe("what is shown of a growing text", () => {
-  test.each(NAMES)("only ever grows at its end: %s", { timeout: LONG }, (name) => {
+  test.each(NAMES)("only ever grows at its end: %s", (name) => {
     const changes = changesOf(DOCUMENTS[name]!);
     expect(changes, changes.join("\n")).toHaveLength(CHANGES[name] ?? 0);
   });
 
-  test("does so in a quote and in a list, too", { timeout: LONG }, () => {
+  test("does so in a quote and in a list, too", () => {
     const steady = NAMES.filter((name) => !(name in CHANGES) && name !== "CRLF" && !name.startsWith("references"));
     for (const name of steady) for (const wrap of [inQuote, inItem]) expect(changesOf(wrap(DOCUMENTS[name]!))).toEqual([]);
     expect(steady.length).toBeGreaterThanOrEqual(40);
   });
 
-  test("stays close behind what has come", { timeout: LONG }, () => {
+  test("stays close behind what has come", () => {
     const text = DOCUMENTS["an answer"]!;
     const held = Array.from({ length: text.length }, (_, end) => {
       const [all, shown] = [false, true].map((isGrowing) => visible(markup(text.slice(0, end), isGrowing)).length);
@@ -65,11 +64,9 @@ describe("a text that has grown", () => {
   const mixtures = fc.array(documents, { minLength: 2, maxLength: 5 }).map((all) => all.join("\n\n"));
   const soup = fc
     .array(fc.constantFrom(...SOUP), { maxLength: 24 })
-    .map((bits) => bits.join(""))
-    // The library loses "[ ]" right below an item that is empty.
-    .filter((text) => !/[-+*.)]\s*[\r\n]\s*\[[ xX]\]/.test(text));
+    .map((bits) => bits.join(""));
 
-  test("so it is for mixtures, and for whatever else", { timeout: LONG }, () => {
+  test("so it is for mixtures, and for whatever else", () => {
     const law = (text: string): void => {
       expect(markup(text, false)).toBe(wholeMarkup(text));
     };
@@ -79,7 +76,7 @@ describe("a text that has grown", () => {
     fc.assert(fc.property(soup, law), { numRuns: 2_000 });
   });
 
-  test("is the same, while it grows and at its end, by whatever pieces it came", { timeout: LONG }, () => {
+  test("is the same, while it grows and at its end, by whatever pieces it came", () => {
     const sizes = fc.infiniteStream(fc.integer({ min: 1, max: 60 }));
     const law = (text: string, pieces: Iterator<number>): void => {
       const blocks = new Blocks();

@@ -1,12 +1,14 @@
 import type { Definition, Nodes, Root, RootContent } from "mdast";
 import remarkGfm from "remark-gfm";
 import remarkParse from "remark-parse";
-import { unified } from "unified";
+import { unified, type PluggableList } from "unified";
+
+import { remarkTasks } from "./tasks.js";
 
 /** GitHub's Markdown, save that one tilde strikes nothing: models write "~5 to ~10". */
-export const GFM = [remarkGfm, { singleTilde: false }] as const;
+export const GFM: PluggableList = [[remarkGfm, { singleTilde: false }], remarkTasks];
 
-const parser = unified().use(remarkParse).use(...GFM).freeze();
+const parser = unified().use(remarkParse).use(GFM).freeze();
 
 /** The syntax tree of a text, as the component that renders it reads it too. */
 export const parse = (text: string): Root => parser.parse(text);
