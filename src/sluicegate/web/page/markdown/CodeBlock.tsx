@@ -1,5 +1,6 @@
-import { memo, useEffect, useState } from "react";
+import { memo, useState } from "react";
 
+import { CopyButton } from "../parts/CopyButton.js";
 import { Highlighter, type Chunk } from "./highlight.js";
 import { languageOf } from "./languages.js";
 
@@ -11,7 +12,7 @@ export const CodeBlock = memo(function CodeBlock({ language, code }: { readonly 
     <figure className="md-code">
       <figcaption>
         <span className="md-language">{title}</span>
-        <CopyButton name={name} code={code} />
+        <CopyButton text={code} of={name} />
       </figcaption>
       <pre tabIndex={0} role="group" aria-label={name}>
         <code>
@@ -35,20 +36,3 @@ const Tokens = memo(function Tokens({ chunk }: { readonly chunk: Chunk }) {
     </span>
   ));
 });
-
-const COPIED_MS = 2_000;
-
-function CopyButton({ name, code }: { readonly name: string; readonly code: string }) {
-  const [isCopied, setIsCopied] = useState(false);
-  useEffect(() => {
-    if (!isCopied) return;
-    const timer = setTimeout(() => setIsCopied(false), COPIED_MS);
-    return () => clearTimeout(timer);
-  }, [isCopied]);
-  const copy = () => void navigator.clipboard.writeText(code).then(() => setIsCopied(true), () => undefined);
-  return (
-    <button type="button" className="md-copy" aria-label={isCopied ? `Copied ${name}` : `Copy ${name}`} onClick={copy}>
-      {isCopied ? "Copied" : "Copy"}
-    </button>
-  );
-}

@@ -29,7 +29,7 @@ export function Ended({ ending, content, model, onRetry, onEdit, onResume }: Pro
           Edit<span className="hidden"> the question</span>
         </button>
       )}
-      {content && <CopyButton text={content} />}
+      {content && <CopyButton of="answer" text={content} />}
     </>
   );
   if (ending.type === "done") {
