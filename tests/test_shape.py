@@ -26,9 +26,9 @@ pytestmark = pytest.mark.sockets
 
 # Of a word that arrives alone while all have heard the last one. Python 3.12 and 3.13 do the same.
 WORD = {
-    "openai_chat": Counts(steps=1, calls=48, builtins=41, sends=1, receives=1, spawned=0, scopes=0),
-    "openai_responses": Counts(steps=1, calls=56, builtins=47, sends=1, receives=1, spawned=0, scopes=0),
-    "anthropic": Counts(steps=1, calls=48, builtins=41, sends=1, receives=1, spawned=0, scopes=0),
+    "openai_chat": Counts(steps=1, calls=46, builtins=41, sends=1, receives=1, spawned=0, scopes=0),
+    "openai_responses": Counts(steps=1, calls=54, builtins=47, sends=1, receives=1, spawned=0, scopes=0),
+    "anthropic": Counts(steps=1, calls=46, builtins=41, sends=1, receives=1, spawned=0, scopes=0),
 }
 # Of a request with two words on kept connections, where tasks that become ready at once run in the best order. Another
 # Quart on 3.13; 3.12 inlines comprehensions.

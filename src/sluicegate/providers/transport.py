@@ -232,7 +232,7 @@ class _Body(httpx2.AsyncByteStream):
             # A server may refuse a request half-way (401, 413) and hang up: its answer says more than the broken pipe.
             self.parser.forbid_reuse()
         while self.parser.stage is Stage.HEAD:
-            await self._receive()
+            self._feed(await connection.receive())
             if self.parser.stage is Stage.HEAD:
                 self.parser.take()  # there is no body yet, but perhaps a failure to raise
 
@@ -243,7 +243,9 @@ class _Body(httpx2.AsyncByteStream):
         parser = self.parser
         try:
             while not parser.pending and parser.failure is None and parser.stage is not Stage.COMPLETE:
-                await self._receive()
+                if self._connection is None:
+                    raise httpx2.StreamClosed
+                self._feed(await self._connection.receive())
             data = parser.take()
         except BaseException:
             self.close()
@@ -263,10 +265,8 @@ class _Body(httpx2.AsyncByteStream):
             self.parser.close()
             self._transport._release(self._pool, connection, reusable=self.parser.reusable)
 
-    async def _receive(self) -> None:
-        if self._connection is None:
-            raise httpx2.StreamClosed
-        if data := await self._connection.receive():
+    def _feed(self, data: bytes) -> None:
+        if data:
             self.parser.feed(data)
         else:
             self.parser.eof()

@@ -121,7 +121,14 @@ class Driver:
                 )
                 self.tell(Begin())
                 while (wanted := await self._next_step()) is not None:
-                    await self._step(wanted)
+                    turns = self._begin_step(wanted)
+                    goes_on = True
+                    while goes_on:
+                        candidate = await self._next_candidate(turns)
+                        try:  # here, not in a coroutine of its own: each one more is woken with every token
+                            goes_on = await self._attempt(candidate, turns, wanted)
+                        finally:
+                            candidate.gate.release()
                 nursery.cancel_scope.cancel()
         except Exception:
             log.exception("run %s failed", self.run.run_id)
@@ -251,22 +258,20 @@ class Driver:
         wanted, self._wanted = self._wanted, None
         return wanted
 
-    async def _step(self, wanted: OpenUpstream) -> None:
+    def _begin_step(self, wanted: OpenUpstream) -> Turns:
         self.phase = Phase.OPENING
         self._watch.begin_step()
+        self.record.begin_step(wanted.step, trio.current_time())
+        return Turns(self._route, self._answered_by)
+
+    async def _next_candidate(self, turns: Turns) -> Candidate:
+        """Wait as long as the last attempt asks for, and for a place; return who is asked, whose gate is to be left."""
+        if (seconds := turns.take_wait()) > 0:
+            await trio.sleep(seconds)
         now = trio.current_time()
-        self.record.begin_step(wanted.step, now)
-        turns = Turns(self._route, self._answered_by)
-        while True:
-            candidate = turns.next(now)
-            await candidate.gate.acquire(now)
-            try:
-                if not await self._attempt(candidate, turns, wanted):
-                    return
-            finally:
-                candidate.gate.release()
-            await trio.sleep(turns.take_wait())
-            now = trio.current_time()
+        candidate = turns.next(now)
+        await candidate.gate.acquire(now)
+        return candidate
 
     async def _attempt(self, candidate: Candidate, turns: Turns, wanted: OpenUpstream) -> bool:
         """Ask `candidate`. Return whether it failed before its first word, and another attempt is to follow."""
