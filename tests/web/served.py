@@ -5,17 +5,19 @@ Prints its address, and serves until it is killed. `GET /observed` tells what th
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import trio
 from quart import Response
 
+from sluicegate.machine.deltas import TextDelta
 from sluicegate.machine.errors import ErrorCode
 from sluicegate.machine.price import Price
 from sluicegate.providers.demo_tour import tour
 from sluicegate.providers.script import Call, Fail, Pause, Refuse, Reply, Reset, Say, Think
-from sluicegate.providers.scripted_request import ScriptedRequest
+from sluicegate.providers.scripted_request import Returned, ScriptedRequest
 from sluicegate.runtime.options import RunOptions
 from sluicegate.server.options import ServerOptions
 from sluicegate.service.options import ServiceOptions
@@ -42,12 +44,18 @@ async def fail() -> str:
     raise ValueError("it is broken")
 
 
-tools = Registry([count, fail])
+@tool
+async def echo(text: str) -> str:
+    """Say it again."""
+    return text
+
+
+tools = Registry([count, fail, echo])
 
 
 def brain(request: ScriptedRequest) -> Reply:
     """What the cases below say; everything else is repeated."""
-    if request.results:
+    if request.results and not request.question.startswith("spell"):
         return [Say("The tool has ended: " + "; ".join(result.content for result in request.results) + ".", rate=50)]
     match request.question.split():
         case ["say", number, "words", "at", rate]:
@@ -69,12 +77,20 @@ def brain(request: ScriptedRequest) -> Reply:
             return [Think("Hm, let me see. ", rate=20), Say("I have thought about it.", rate=20)]
         case ["refuse"]:
             return [Refuse("That I will not say.", rate=20)]
-        case ["payload", number]:
-            return [Say(json.loads(PAYLOADS.read_text())[int(number)], words=0)]
+        case ["spell", number]:
+            return spelled(json.loads(PAYLOADS.read_text(encoding="utf-8"))[int(number)], request.results)
         case ["tour"]:
             return tour()
         case _:
             return [Say(f"You said {request.question!r}.", rate=50)]
+
+
+def spelled(text: str, results: Sequence[Returned]) -> Reply:
+    """Return an answer that says `text`, and does so again in all other ways that there are."""
+    letters = [TextDelta(letter) for letter in text]
+    if results:
+        return [Refuse(text), *letters, Fail(ErrorCode.OVERLOADED, text)]
+    return [Think(text), *letters, Call("echo", {"text": text}, size=1), Call(text, {text: text}, size=1)]
 
 
 def words(count: int) -> str:
