@@ -14,6 +14,8 @@ interface Props {
   readonly onStop: () => void;
 }
 
+const COMPOSING = 229; // Safari's code of the key that ends a composition; what it ended is over by then
+
 /** Where one asks: Enter sends, Shift+Enter is a new line. One can write on while an answer comes. */
 export function Composer({ input, draft, setDraft, isStreaming, status, onSend, onStop }: Props) {
   const [isRefused, setRefused] = useState(false);
@@ -30,7 +32,8 @@ export function Composer({ input, draft, setDraft, isStreaming, status, onSend, 
     setDraft("");
   };
   const onKeyDown = (event: KeyboardEvent) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) send(event);
+    const isComposing = event.nativeEvent.isComposing || event.keyCode === COMPOSING;
+    if (event.key === "Enter" && !event.shiftKey && !isComposing) send(event);
   };
   return (
     <form className="composer" onSubmit={send}>

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useLayoutEffect, useRef, useState, type MouseEvent, type RefObject } from "react";
 
-const NEAR = 100; // pixels from the end at which who scrolls down has arrived: words come while one scrolls
+const NEAR = 100; // pixels from the end that count as there for who scrolls down: words come meanwhile
 
 interface Follow {
   readonly box: RefObject<HTMLDivElement | null>;
@@ -36,7 +36,7 @@ export function useFollow(mark: string | undefined): Follow {
     // Not every position that is off the end was chosen: words may have come since.
     if (left <= 1 || (left < NEAR && moved > 0)) isFollowing.current = true;
     else if (moved < 0) isFollowing.current = false;
-    setAtEnd(isFollowing.current);
+    setAtEnd(isFollowing.current || left < NEAR);
   }, []);
   const isIdle = !mark;
   useEffect(() => {
