@@ -91,7 +91,7 @@ def test_a_tool_call_is_shown_as_it_goes(opened: Callable[..., Page]) -> None:
     tool = page.locator(".tool")
     expect(tool.locator(".tool-name")).to_have_text("count")
     expect(tool.locator(".tool-state")).to_have_text("Counting to 4")
-    expect(tool).to_contain_text('"at":2')
+    expect(tool).to_contain_text(re.compile(r'"at":\d'))
     expect(tool.locator(".tool-state")).to_have_text("done")
     expect(page.locator(".answer")).to_contain_text("The tool has ended: 4.")
 
