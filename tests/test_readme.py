@@ -136,7 +136,7 @@ def test_the_two_commands_of_a_fresh_machine() -> None:
 
 def test_every_command_is_one_that_these_tests_run() -> None:
     programs = [f"sluicegate {name}" for name in ("serve", "chat", "replay", "check", "keys", "deploy")]
-    known = [*programs, "curl -N", "printf ", ".venv/bin/pytest"]
+    known = [*programs, "curl -N", "printf ", ".venv/bin/pytest", "npm "]  # npm: tests/web/test_new_app.py
     for command in commands():
         assert any(each in command for each in known), command
 
@@ -314,6 +314,10 @@ def test_every_limit_stands_here_with_its_default() -> None:
 
 def test_every_link_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.+)$", TEXT, re.MULTILINE)}
     assert links
     for link in links:
-        assert link.startswith("https://") or (ROOT / link).exists(), link
+        if link.startswith("#"):
+            assert link[1:] in headings, link
+        else:
+            assert link.startswith("https://") or (ROOT / link).exists(), link
