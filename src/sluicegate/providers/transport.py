@@ -244,7 +244,7 @@ class _Body(httpx2.AsyncByteStream):
         try:
             while not parser.pending and parser.failure is None and parser.stage is not Stage.COMPLETE:
                 if self._connection is None:
-                    raise httpx2.StreamClosed
+                    raise httpx2.StreamClosed  # noqa: TRY301 - a function more would cost every token
                 self._feed(await self._connection.receive())
             data = parser.take()
         except BaseException:
