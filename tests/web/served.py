@@ -61,6 +61,8 @@ def brain(request: ScriptedRequest) -> Reply:
         case ["say", number, "words", "at", rate]:
             fast = float(rate) > 500  # than which a timer cannot be much faster
             return [Say(words(int(number)), words=8 if fast else 1, rate=float(rate))]
+        case ["tell", number, "sentences"]:
+            return [Say(" ".join(f"This is sentence {at}." for at in range(int(number))), rate=100)]
         case ["hang"]:
             return [Pause(3_600)]
         case ["count", "to", number]:

@@ -16,8 +16,9 @@ export function Announcer({ messages, status }: { readonly messages: readonly Ch
   useLayoutEffect(() => {
     if (last?.role !== "assistant") return;
     if (place.current.id !== last.id) place.current = { ...place.current, id: last.id, at: 0 };
-    const until = announceable(last.content, place.current.at, last.ending !== undefined);
-    const text = plain(last.content.slice(place.current.at, until));
+    const content = contentOf(last);
+    const until = announceable(content, place.current.at, last.ending !== undefined);
+    const text = plain(content.slice(place.current.at, until));
     place.current.at = until;
     if (text) setSaid((before) => [...before, { key: place.current.key++, text }].slice(-KEPT));
   }, [last]);
@@ -34,6 +35,11 @@ export function Announcer({ messages, status }: { readonly messages: readonly Ch
       </p>
     </>
   );
+}
+
+/** What an answer says; what it says before a tool call is no sentence with what it says behind it. */
+function contentOf({ parts }: ChatMessage): string {
+  return parts.flatMap((part) => (part.type === "text" || part.type === "refusal" ? [part.text] : [])).join("\n\n");
 }
 
 function endingOf(message: ChatMessage | undefined): string {
