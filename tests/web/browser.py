@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -13,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 T = TypeVar("T")
 PATIENCE: Final = 10.0
@@ -148,6 +150,25 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+@contextmanager
+def unaltered_chromium() -> Iterator[Browser]:
+    """The same, whose pages are hidden and frozen as those of any browser: Playwright's own are always shown."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
+        own = ("--headless", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank")
+        process = subprocess.Popen([path, *ARGUMENTS, *own], stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        try:
+            address = next(line.split()[-1] for line in process.stderr if line.startswith("DevTools listening on"))
+            browser = playwright.chromium.connect_over_cdp(address, no_defaults=True)
+            yield browser
+            browser.close()
+        finally:
+            process.terminate()
+            process.wait()
+            process.stderr.close()
+
+
 def until(found: Callable[[], T], seconds: float = PATIENCE) -> T:
     """Return what `found` returns as soon as that is true."""
     deadline = time.monotonic() + seconds
@@ -161,3 +182,15 @@ def ask(page: Page, text: str) -> None:
     """Type a question, and send it."""
     page.get_by_label("Your message").fill(text)
     page.get_by_role("button", name="Send").click()
+
+
+def numbers(page: Page) -> list[int]:
+    """Return the words of the page's only answer, by their numbers."""
+    said = "\n".join(page.locator(".answer .md").all_inner_texts())
+    return [int(number) for number in re.findall(r"word (\d+)", said)]
+
+
+def expect_whole(page: Page, words: int, seconds: float = 15) -> None:
+    """Wait for the end of `say {words} words`: each came once, in order."""
+    expect(page.locator(".usage")).to_be_visible(timeout=1000 * seconds)
+    assert numbers(page) == list(range(words // 2))

@@ -1,4 +1,6 @@
-"""A service for a browser: `python -m tests.web.served [--port N] [--no-trace]`, whose model does as the question says.
+"""A service for a browser, whose model does as the question says.
+
+`python -m tests.web.served [--port N] [--grace SECONDS] [--no-trace]`
 
 Prints its address, and serves until it is killed. `GET /observed` tells what the provider saw.
 """
@@ -102,9 +104,9 @@ def words(count: int) -> str:
     return "".join(f"word {number}{stop}{gap}" for number, (stop, gap) in enumerate(zip(stops, gaps, strict=True)))
 
 
-async def serve(port: int, *, trace: bool) -> None:
+async def serve(port: int, grace: float, *, trace: bool) -> None:
     """Serve until killed."""
-    run = RunOptions(grace_seconds=5)
+    run = RunOptions(grace_seconds=grace)
     options = ServiceOptions(trace=trace)
     prices = {"scripted-demo": Price(1.0, 2.0, 0.5, 1.0)}
     async with stack(
@@ -124,6 +126,7 @@ async def serve(port: int, *, trace: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--grace", type=float, default=5, help="seconds that a run goes on without a reader")
     parser.add_argument("--no-trace", action="store_true")
     given = parser.parse_args()
-    trio.run(lambda: serve(given.port, trace=not given.no_trace))
+    trio.run(lambda: serve(given.port, given.grace, trace=not given.no_trace))

@@ -118,7 +118,7 @@ export class Conversation {
     });
     const message = messages.find(({ id }) => id === answer?.id);
     this.#answer = answer && message && { ...answer, transcript: new Transcript(message, answer.step) };
-    this.status = status;
+    this.status = this.#answer ? status : "ready";
   }
 
   /** Resolves when nothing is under way. */

@@ -3,7 +3,7 @@ export const PERIOD_MS = 3_000;
 
 /**
  * Tells when a reader is frozen: it was silent for a period, was asked, and did not answer for another one. It need not
- * say anything unasked: the timers of a hidden tab may come a minute apart, while what it hears comes at once.
+ * say anything unasked: the repeated timers of a hidden tab may come a minute apart, while an answer takes a second at most.
  */
 export class FailureDetector {
   #isHeard = true;

@@ -105,7 +105,9 @@ export class Shared {
       case "hello":
         return this.tellState(message.from);
       case "ping":
-        return this.#isReading ? this.tellStatus() : undefined;
+        // A frozen page still hears, but no timer of it comes.
+        setTimeout(() => this.#isReading && this.tellStatus());
+        return;
       case "stop":
         this.#stopWanted = message.answer;
         return this.#isReading ? this.#stopIfWanted() : undefined;
@@ -137,7 +139,11 @@ export class Shared {
     const turn = this.#place.take(token.after, "gap" in frame);
     if (!turn) this.#greet();
     if (turn !== "next") return;
-    this.#conversation.take(frame, token);
+    try {
+      this.#conversation.take(frame, token);
+    } catch {
+      return this.#greet(); // it is no frame that this build knows
+    }
     this.#duties.onFrame(frame);
   }
 
@@ -186,7 +192,6 @@ export class Shared {
       await work(lost);
     } finally {
       this.#isReading = false;
-      if (lost.aborted) this.#greet();
       this.#follow();
     }
   }

@@ -13,6 +13,8 @@ export class Origin {
   readonly held = new Map<string, Wanted[]>();
   readonly waiting = new Map<string, Wanted[]>();
   readonly channels = new Set<MemoryChannel>();
+  /** Whether what is said comes later than a lock that is given up behind it. */
+  isLagging = false;
 
   open(): Tab {
     const tab = new Tab(this);
@@ -38,18 +40,37 @@ export class Origin {
   }
 }
 
+let current: Tab | undefined;
+
+/** Have the timers that a tab starts be that tab's; to be called behind `vi.useFakeTimers`. */
+export function splitTimers(): void {
+  const start = globalThis.setTimeout;
+  globalThis.setTimeout = ((work: () => void, ms?: number) => {
+    const tab = current;
+    return start(tab ? () => tab.do(work) : work, ms);
+  }) as typeof setTimeout;
+}
+
+/** What becomes of messages and locks while a page is frozen. Chromium's `hears` them, and does nothing else. */
+export type Freeze = "hears" | "defers" | "misses";
+
 /** What happens in a tab happens later, while it is frozen when it thaws, and when it is dead never. */
 export class Tab {
   #isDead = false;
+  #freeze: Freeze = "defers";
   #held: (() => void)[] | undefined;
 
   constructor(readonly origin: Origin) {}
 
-  do(work: () => void): void {
+  do(work: () => void, kind: "own" | "lock" | "message" = "own"): void {
     queueMicrotask(() => {
-      if (this.#isDead) return;
-      if (this.#held) this.#held.push(work);
-      else work();
+      if (this.#isDead || (this.#held && this.#freeze === "misses" && kind === "message")) return;
+      if (this.#held && (this.#freeze !== "hears" || kind === "own")) this.#held.push(() => this.do(work, kind));
+      else {
+        current = this;
+        work();
+        current = undefined;
+      }
     });
   }
 
@@ -75,14 +96,15 @@ export class Tab {
     this.origin.drop((wanted) => wanted.tab === this);
   }
 
-  freeze(): void {
+  freeze(how: Freeze): void {
     this.#held = [];
+    this.#freeze = how;
   }
 
   thaw(): void {
     const held = this.#held ?? [];
     this.#held = undefined;
-    held.forEach((work) => this.do(work));
+    held.forEach((work) => work());
   }
 }
 
@@ -99,7 +121,10 @@ class MemoryChannel {
   postMessage(message: unknown): void {
     for (const other of this.tab.origin.channels) {
       const data = structuredClone(message);
-      if (other !== this && other.name === this.name) other.tab.do(() => other.onmessage?.({ data }));
+      if (other === this || other.name !== this.name) continue;
+      const deliver = () => other.tab.do(() => other.onmessage?.({ data }), "message");
+      if (this.tab.origin.isLagging) setImmediate(deliver);
+      else deliver();
     }
   }
 
@@ -122,9 +147,9 @@ function request(tab: Tab, given: unknown[]): Promise<unknown> {
       isShared: options.mode === "shared",
       grant: () => {
         isGranted = true;
-        tab.do(() => void Promise.resolve().then(callback).then(resolve, reject).finally(release));
+        tab.do(() => void Promise.resolve().then(callback).then(resolve, reject).finally(release), "lock");
       },
-      steal: () => tab.do(stolen),
+      steal: () => tab.do(stolen, "lock"),
     };
     options.signal?.addEventListener("abort", () => {
       if (isGranted) return;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { Chat, Transcript, type ChatOptions, type Frame } from "../client/index.js";
-import { Origin, type Tab } from "./origin.js";
+import { Origin, splitTimers, type Freeze, type Tab } from "./origin.js";
 import { RUN } from "./server.js";
 import { Service } from "./service.js";
 
@@ -11,7 +11,10 @@ const PARTS = (() => {
   return transcript.parts;
 })();
 
-beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval", "Date"] }));
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval", "Date"] });
+  splitTimers();
+});
 afterEach(() => void vi.useRealTimers());
 
 /** Let everything happen that can, and then `ms` pass in small steps. */
@@ -155,15 +158,19 @@ describe("whatever tab goes, behind whichever frame", () => {
 });
 
 describe("a reader that is frozen", () => {
+  const WAYS: Freeze[] = ["hears", "defers", "misses"];
+
   test("behind whichever frame: another tab reads on, and the frozen one follows when it thaws", async () => {
     let count = 0;
     for (let at = 0; at <= RUN.length; at++) {
-      for (const isEndedMeanwhile of [false, true]) {
+      for (const [isEndedMeanwhile, how] of [false, true].flatMap((is) => WAYS.map((way) => [is, way] as const))) {
         count++;
         const { service, seats } = await together(3);
         service.run.push(...RUN.slice(0, Math.min(at, RUN.length - 1)));
         await pass();
-        seats[0]!.tab.freeze();
+        const endings = new Set<string | undefined>();
+        seats[0]!.chat.subscribe(() => endings.add(seats[0]!.shown.messages[1]?.ending?.type));
+        seats[0]!.tab.freeze(how);
         await pass(10_000);
         const taker = service.asked.at(-1)!.tab;
         expect(taker).not.toBe(seats[0]!.tab);
@@ -175,9 +182,10 @@ describe("a reader that is frozen", () => {
         await pass(500);
         expectWhole(seats, service);
         for (const seat of seats.slice(1)) expect(seat.frames).toEqual(RUN);
+        expect(endings).not.toContain("error");
       }
     }
-    expect(count).toBeGreaterThan(30);
+    expect(count).toBeGreaterThan(100);
   });
 
   test("is told from one that has nothing to say", async () => {
@@ -190,7 +198,7 @@ describe("a reader that is frozen", () => {
     const { service, seats } = await together(3);
     service.run.push(...RUN.slice(0, 6));
     await pass();
-    seats[0]!.tab.freeze();
+    seats[0]!.tab.freeze("defers");
     void seats[1]!.chat.abort();
     await pass(10_000);
     expect(service.count("DELETE")).toBe(1);
@@ -285,6 +293,43 @@ test("the last tab to leave stops the answer, no other one does, in whatever ord
   }
 });
 
+test("a lock that comes before the last words of who had it: nobody reads what has ended", async () => {
+  const { origin, service, seats } = await together(3);
+  origin.isLagging = true;
+  for (let index = 0; index < 3; index++) {
+    service.run.push(...RUN);
+    await pass(500);
+    for (const { shown } of seats) expect(shown).toEqual(seats[0]!.shown);
+    expect(seats[0]!.shown.messages).toHaveLength(2 * index + 2);
+    void seats[index]!.chat.send("And then?");
+    await pass(500);
+  }
+  expect(service.runs.size).toBe(4);
+  expect(service.asked).toHaveLength(4);
+});
+
+test("frames that come twice, are left out or are of an earlier reader: each is shown once", async () => {
+  let count = 0;
+  for (let at = 1; at < RUN.length; at++, count++) {
+    const { origin, service, seats } = await together(2);
+    service.run.push(...RUN.slice(0, at));
+    await pass();
+    const [channel] = [...origin.channels].filter(({ tab }) => tab === seats[0]!.tab);
+    const key = [...service.runs.keys()][0]!;
+    const say = (seq: number, term: number) =>
+      channel!.postMessage({ from: "t", type: "frame", term, frame: RUN[seq - 1], token: { key, after: `e1-${seq}` } });
+    for (const seq of [at, 1]) say(seq, Date.now()); // it has not moved since the reader's term began
+    say(at + 1, 0);
+    await pass();
+    expect(seats[1]!.frames).toEqual(RUN.slice(0, at));
+    service.run.push(...RUN.slice(at));
+    await pass(500);
+    expectWhole(seats, service);
+    for (const { frames } of seats) expect(frames).toEqual(RUN);
+  }
+  expect(count).toBeGreaterThan(15);
+});
+
 test("a tab of another conversation sees nothing of it", async () => {
   const { origin, service } = await together(2);
   const other = new Seat(origin.open(), service, { shared: "c2" });
@@ -295,9 +340,15 @@ test("a tab of another conversation sees nothing of it", async () => {
 
 test("who asks on a page that was left alone has the newer history", async () => {
   const { service, seats, open } = await together(1);
+  for (let more = 0; more < 3; more++) {
+    service.run.push(...RUN);
+    await pass(250);
+    void seats[0]!.chat.retry();
+    await pass(250);
+  }
   service.run.push(...RUN);
   await pass(250);
-  seats[0]!.tab.freeze();
+  seats[0]!.tab.freeze("defers");
   const other = open();
   const asked = other.chat.send("Anybody there?");
   await pass(500);
