@@ -13,6 +13,7 @@ class Item(NamedTuple):
 
 
 SERVER: Final = "Server"
+PAGE: Final = "Frontend"
 AROUND: Final = "Infrastructure"
 
 ITEMS: Final = (
@@ -92,6 +93,76 @@ ITEMS: Final = (
         ),
     ),
     Item(
+        PAGE,
+        "The user can stop an answer",
+        "`abort` of the client sends `DELETE /runs/{id}`; leaving the page for good does, too",
+        (
+            "tests/web/test_page.py::test_stop_closes_the_stream_at_the_provider",
+            "tests/web/test_page.py::test_a_tab_that_is_closed_stops_its_answer",
+            "tests/web/test_tabs.py::test_stop_from_the_tab_that_follows",
+        ),
+    ),
+    Item(
+        PAGE,
+        "A state for the time before the first token",
+        "`status`: queued, connecting, waiting; the page says so, also to who does not see",
+        (
+            "tests/web/test_behaviour.py::test_until_words_come_the_page_says_that_it_waits",
+            "tests/web/test_tabs.py::test_tabs_beyond_the_connections_of_a_browser_say_that_they_wait",
+        ),
+    ),
+    Item(
+        PAGE,
+        "Failures in mid-stream",
+        "what has come stays; the error has words for each code, and another try; no last frame is never success",
+        (
+            "tests/web/test_page.py::test_an_error_in_mid_stream_is_said_and_another_try_is_offered",
+            "tests/web/test_behaviour.py::test_a_question_that_was_refused_can_be_changed",
+            "tests/web/test_sources.py::test_laws",
+        ),
+    ),
+    Item(
+        PAGE,
+        "Dropped connections are taken up again",
+        "`detach`, `Last-Event-ID`, backoff; where the rest cannot be had, that is said",
+        (
+            "tests/web/test_page.py::test_a_connection_that_is_cut_is_read_on",
+            "tests/web/test_page.py::test_a_server_that_restarts_has_lost_the_answer_and_that_is_said",
+        ),
+    ),
+    Item(
+        PAGE,
+        "Smooth rendering without needless renders",
+        "one render a frame of the display at most; blocks that did not change stay; nothing shifts",
+        (
+            "tests/web/test_speed.py::test_a_fast_answer_renders_once_a_frame_at_most_and_holds_little",
+            "tests/web/test_behaviour.py::test_nothing_shifts_from_the_first_word_to_the_end",
+            "tests/web/test_behaviour.py::test_who_scrolls_up_is_not_dragged_down",
+        ),
+    ),
+    Item(
+        PAGE,
+        "Screen readers hear that and what is answered",
+        "the status in a live region of its own; the answer by sentences and blocks; the focus stays",
+        (
+            "tests/web/test_access.py::test_what_is_heard_are_sentences_and_the_status",
+            "tests/web/test_access.py::test_the_live_regions_in_mid_stream",
+            "tests/web/test_access.py::test_axe_finds_nothing",
+            "tests/web/test_behaviour.py::test_the_focus_is_where_one_goes_on",
+        ),
+    ),
+    Item(
+        PAGE,
+        "Phones: the app goes to the background and comes back",
+        "reads on when the page is shown, thawed or online again; another tab reads meanwhile",
+        (
+            "tests/web/test_frozen.py::test_an_answer_that_ended_meanwhile_is_there",
+            "tests/web/test_frozen.py::test_an_answer_that_goes_on_is_read_on",
+            "tests/web/test_frozen.py::test_a_connection_that_was_lost_meanwhile_is_read_on",
+            "tests/web/test_frozen.py::test_another_tab_read_on_and_the_one_that_was_frozen_follows",
+        ),
+    ),
+    Item(
         AROUND,
         "The proxy holds nothing back",
         "`X-Accel-Buffering: no`, one write for each read, and `sluicegate deploy nginx`",
@@ -129,14 +200,14 @@ ITEMS: Final = (
 HEAD: Final = """# Checklist
 
 Made from `tests/checklist.py` by `python -m tests.specs`; do not edit. What a service that streams needs in production,
-what does it here, and the tests in which it is seen. What browsers need is not there yet.
+what does it here, and the tests in which it is seen.
 """
 
 
 def page() -> str:
     """Return the page."""
     lines = [HEAD]
-    for part in (SERVER, AROUND):
+    for part in (SERVER, PAGE, AROUND):
         lines += [f"## {part}", "", "| what | how | tests |", "|---|---|---|"]
         for item in ITEMS:
             if item.part == part:

@@ -28,6 +28,9 @@ COUNTS: Final = {
     "scripts": 12,
     "malformed": 40,
     "log_faults": 40,
+    "payloads": 60,
+    "payload_words": 3_500,
+    "payload_reads": 6_000,
 }
 
 
@@ -231,6 +234,19 @@ ROWS: Final = (
             "tests/security/test_smuggling.py::test_a_malformed_request_ends_its_connection",
             "tests/security/test_smuggling.py::test_a_sound_request_lets_the_next_one_in",
             "tests/server/test_requests.py::test_mangled_requests_harm_nobody",
+        ),
+    ),
+    Row(
+        "scripts in the page (XSS)",
+        "text becomes elements of React, raw HTML stays text; no remote images; strict CSP and Trusted Types",
+        "{payloads} payloads, {payload_words} ways to split their text in two, {payload_reads} to split what the wire "
+        "carries, in the browser: no script, nothing held off by the CSP, no request to anybody else",
+        (
+            "tests/web/test_payloads.py::test_split_at_every_character_and_every_byte",
+            "tests/web/test_payloads.py::test_wherever_an_answer_has_text",
+            "tests/web/test_payloads.py::test_wherever_an_answer_that_one_comes_late_to_has_text",
+            "tests/web/test_payloads.py::test_what_a_provider_and_a_tool_send_character_by_character",
+            "tests/web/test_payloads.py::test_what_a_server_refuses_with_and_what_a_user_asks",
         ),
     ),
     Row(

@@ -8,6 +8,8 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
+from tests.security.rows import COUNTS
+
 from .browser import Served, ask
 
 pytestmark = [pytest.mark.once, pytest.mark.sockets, pytest.mark.xdist_group("browser")]
@@ -85,9 +87,9 @@ def test_split_at_every_character_and_every_byte(watched: Watched) -> None:
         assert watched.page.locator(".answer .md").count() == sum(splits.values())
         words, read = words + splits["words"], read + splits["bytes"]
         watched.start_anew()
-    assert len(set(PAYLOADS)) >= 60
-    assert words >= 3_500
-    assert read >= 6_000
+    assert len(set(PAYLOADS)) >= COUNTS["payloads"]
+    assert words >= COUNTS["payload_words"]
+    assert read >= COUNTS["payload_reads"]
 
 
 def test_wherever_an_answer_has_text(watched: Watched, served: Served) -> None:
