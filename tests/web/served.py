@@ -65,6 +65,8 @@ def brain(request: ScriptedRequest) -> Reply:
             return [Say(words(int(number)), words=8 if fast else 1, rate=float(rate))]
         case ["tell", number, "sentences"]:
             return [Say(" ".join(f"This is sentence {at}." for at in range(int(number))), rate=100)]
+        case ["write", number, "sections", "at", rate]:
+            return [Say(sections(int(number)), words=8, rate=float(rate))]
         case ["hang"]:
             return [Pause(3_600)]
         case ["count", "to", number]:
@@ -102,6 +104,16 @@ def words(count: int) -> str:
     stops = ("." if number % 10 == 9 else "" for number in range(count // 2))
     gaps = ("\n\n" if number % 100 == 99 else " " for number in range(count // 2))
     return "".join(f"word {number}{stop}{gap}" for number, (stop, gap) in enumerate(zip(stops, gaps, strict=True)))
+
+
+def sections(count: int) -> str:
+    """Return that many sections of Markdown: prose, a list, a table and code."""
+    return "\n\n".join(
+        f"## Section {number}\n\nSome **bold** and *other* words with `code` and a [link](https://example.org/).\n\n"
+        f"- one item\n- another, with **bold** words\n\n| a | b |\n|---|---|\n| {number} | cell |\n\n"
+        f"```python\ndef section_{number}(x: int) -> int:\n    return x * {number}  # so many\n```"
+        for number in range(count)
+    )
 
 
 async def serve(port: int, grace: float, *, trace: bool) -> None:
