@@ -135,7 +135,7 @@ def test_the_two_commands_of_a_fresh_machine() -> None:
 
 
 def test_every_command_is_one_that_these_tests_run() -> None:
-    programs = [f"sluicegate {name}" for name in ("serve", "chat", "replay", "check", "keys", "deploy")]
+    programs = [f"sluicegate {name}" for name in ("serve", "chat", "replay", "check", "keys", "deploy", "usage")]
     known = [*programs, "curl -N", "printf ", ".venv/bin/pytest", "npm "]  # npm: tests/web/test_new_app.py
     for command in commands():
         assert any(each in command for each in known), command
@@ -179,6 +179,8 @@ def test_a_guarded_service_from_this_page(tmp_path: Path) -> None:
             sent = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'"
             assert run(f"curl -s -o /dev/null -w '%{{http_code}}' {sent} {server.url}/chat", tmp_path) == status
         assert len(list((tmp_path / "usage").iterdir())) > 0
+    [usage] = [command for command in commands() if "sluicegate usage" in command]
+    assert re.search(r" frontend +\w{12} +\S+ +1 ", run(here(usage), tmp_path))
     (tmp_path / "issuers.toml").write_text(settings + issuers, encoding="utf-8")
     assert "login.example.com" in run(
         f"{shlex.quote(str(BIN))}/sluicegate check --offline --config issuers.toml", tmp_path

@@ -13,6 +13,7 @@ from .keys import add_keys
 from .replay import run_replay
 from .serve import run_serve
 from .settings import add_settings
+from .usage import add_usage
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,6 +43,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_deploy(commands.add_parser("deploy", help="print configuration for nginx, systemd, Grafana or Prometheus"))
     add_keys(commands.add_parser("keys", help="make, list and revoke API keys"))
+    add_usage(
+        commands.add_parser(
+            "usage",
+            help="print what runs have cost",
+            description="Read the spool, also beside a running service, and print what each owner, key and model came "
+            "to on each day.",
+        )
+    )
 
     chat = commands.add_parser("chat", help="talk to a running service from the terminal")
     chat.add_argument("--url", default="http://127.0.0.1:8000", help="where the service is (default %(default)s)")
