@@ -206,6 +206,7 @@ def test_a_server_that_stops_tells_every_reader(socket: bool) -> None:
                 assert (error["code"], error["retryable"]) == ("SHUTTING_DOWN", True)
             answer = await up.ask()
             assert (answer.status, answer.error["code"], answer.error["retryable"]) == (503, "SHUTTING_DOWN", True)
+            assert answer.header("Retry-After") == "1"
             assert len(up.transport.requests) == 3
 
     over(socket, main)

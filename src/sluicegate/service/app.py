@@ -40,6 +40,7 @@ from .stream import Answer, Connection, Lease, headers, take_lease
 STOPPED = RunError(ErrorCode.CANCELLED, "The run was stopped.")
 MAX_USER = 256  # characters of the name of an end user
 SHUTTING_DOWN = RunError(ErrorCode.SHUTTING_DOWN, "The server is shutting down.", retryable=True)
+_AGAIN_MS = 1000  # who is refused meanwhile: another process answers soon, behind the balancer or in place of this one
 
 
 class Service:
@@ -135,15 +136,18 @@ class Service:
 
     def stop_runs(self, error: RunError = SHUTTING_DOWN) -> None:
         """End every live run with `error`; their readers still get the terminal event. No new run is taken then."""
-        self._stopping = error
+        self._stop_taking(error)
         self.runs.cancel_all(error)
+
+    def _stop_taking(self, error: RunError) -> None:
+        self._stopping = msgspec.structs.replace(error, retry_after_ms=_AGAIN_MS)
 
     async def drain(self) -> None:
         """Take no new run and wait until the live ones have ended, at most `drain_seconds`, then end them. Checkpoint.
 
         Their readers get the terminal event all the same, and reattaching works on.
         """
-        self._stopping = SHUTTING_DOWN
+        self._stop_taking(SHUTTING_DOWN)
         with trio.move_on_after(self.options.drain_seconds):
             await self.runs.wait_none()
         self.stop_runs()
