@@ -149,7 +149,7 @@ def test_no_fault_of_a_provider_or_a_tool_leaks(dialect: str, logged: io.StringI
 
 def test_no_bug_of_ours_leaks(logged: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exceptions with a canary in their words, in places where none is expected."""
-    bugs: list[tuple[Any, str]] = [(Driver, "_feed_deltas"), (Driver, "_obey"), (Driver, "_step")]
+    bugs: list[tuple[Any, str]] = [(Driver, "_feed_deltas"), (Driver, "_obey"), (Driver, "_attempt")]
 
     async def test() -> None:
         for owner, name in bugs:
