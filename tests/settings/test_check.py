@@ -123,6 +123,21 @@ def test_what_is_doubtful_is_told(
     assert words in capsys.readouterr().err
 
 
+def test_a_key_for_a_model_that_there_is_not_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for models in ("fast,fats", "fast"):
+        assert main(["keys", "create", "ann", "--models", models, "--file", "keys.json"]) == 0
+    Path("s.toml").write_text(
+        '[access]\nkeys = "keys.json"\n[providers.p]\nvia = "scripted"\n[models.fast]\nuse = ["p:scripted-demo"]\n'
+    )
+    capsys.readouterr()
+    assert main(["check", "--config", "s.toml"]) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert "(ann) allows fats; the models are fast" in line
+
+
 FINE = [
     "",
     "[service]\nproxy_seconds = 600\nproxy_silence_seconds = 30\n",

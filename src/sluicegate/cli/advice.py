@@ -23,8 +23,8 @@ def advice(settings: Settings, models: Models, nginx: str | None) -> Iterator[st
     """
     yield from _of_proxies(settings)
     yield from _of_budgets(settings, models)
-    if settings.access.keys is not None and not KeyFile(settings.access.keys).read():
-        yield f"access.keys: {no_keys(settings.access.keys)}"
+    if settings.access.keys is not None:
+        yield from _of_keys(settings.access.keys, models)
     if settings.access.open and (settings.access.keys or settings.access.issuers):
         yield "access.open: has no effect beside keys or issuers; leave it out"
     limits = settings.limits
@@ -42,6 +42,17 @@ def no_keys(path: Path) -> str:
     """Return the words for a file of keys that has none."""
     what = "has no keys" if path.exists() else "is not there"
     return f"{path.absolute()} {what}, so none lets anybody in; see `sluicegate keys create`"
+
+
+def _of_keys(path: Path, models: Models) -> Iterator[str]:
+    keys = KeyFile(path).read()
+    if not keys:
+        yield f"access.keys: {no_keys(path)}"
+    for key in keys:
+        unknown = [model for model in key.grants.models or () if models.routes and model not in models.routes]
+        if unknown and key.revoked is None:
+            known = ", ".join(models.routes)
+            yield f"access.keys: key {key.id} ({key.owner}) allows {', '.join(unknown)}; the models are {known}"
 
 
 def _of_proxies(settings: Settings) -> Iterator[str]:
