@@ -180,7 +180,7 @@ def test_clocks_may_differ_a_little(keys: Path) -> None:
 @pytest.mark.parametrize(
     "data",
     [b"", b"{}", b"[]", b'{"keys": 3}', key_set(jwk(EC, "ES256", "k")), b"[" * 10_000],
-    ids=["empty", "object", "array", "number", "private key", "depth"],
+    ids=["empty", "object", "array", "number", "key for another algorithm", "depth"],
 )
 def test_a_file_without_a_key_is_refused_at_the_start(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "jwks.json"
