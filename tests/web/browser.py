@@ -134,14 +134,20 @@ def serving(*arguments: str) -> Iterator[Served]:
         served.kill()
 
 
+def _program() -> str:
+    """The Chromium that `CHROMIUM` names, or of the machine; skips without one, and in CI fails."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None and os.environ.get("CI"):
+        pytest.fail("Chromium is not installed", pytrace=False)
+    if path is None:
+        pytest.skip("Chromium is not installed")
+    return path
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Chromium, without a window: the one that `CHROMIUM` names, or of the machine."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is not installed", pytrace=False)
-        pytest.skip("Chromium is not installed")
+    """Chromium, without a window."""
+    path = _program()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         try:
@@ -153,7 +159,7 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def unaltered_chromium() -> Iterator[Browser]:
     """The same, whose pages are hidden and frozen as those of any browser: Playwright's own are always shown."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+    path = _program()
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
         own = ("--headless", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank")
         process = subprocess.Popen([path, *ARGUMENTS, *own], stderr=subprocess.PIPE, text=True)

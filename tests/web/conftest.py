@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext
 
 from .browser import Served, chromium, serving
 
@@ -18,3 +18,10 @@ def browser() -> Iterator[Browser]:
 def served() -> Iterator[Served]:
     with serving() as found:
         yield found
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(reduced_motion="reduce")
+    yield context
+    context.close()

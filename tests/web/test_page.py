@@ -12,13 +12,6 @@ pytestmark = [pytest.mark.once, pytest.mark.sockets, pytest.mark.xdist_group("br
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(reduced_motion="reduce")
-    yield context
-    context.close()
-
-
-@pytest.fixture
 def opened(context: BrowserContext, served: Served) -> Iterator[Callable[..., Page]]:
     """Opens the page; at the end it must have asked nobody but the service, and nothing may have been refused."""
     wrong: list[str] = []

@@ -1,24 +1,17 @@
 """One conversation in several tabs: one of them reads, all of them show it, and none starves another."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
+from playwright.sync_api import BrowserContext, Error, Page, expect
 
 from .browser import Served, ask, expect_whole, until
 
 pytestmark = [pytest.mark.once, pytest.mark.sockets, pytest.mark.xdist_group("browser")]
 
 SLOTS = 5  # as in client/slots.ts
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(reduced_motion="reduce")
-    yield context
-    context.close()
 
 
 @pytest.fixture
