@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 _COUNT = "count"
 EXPORTER_SECONDS = 10.0
 
-settings.register_profile("sluicegate", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile(
+    "sluicegate", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("sluicegate")
 
 

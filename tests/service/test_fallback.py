@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 import trio
 
+from sluicegate.machine.deltas import Usage
+from sluicegate.machine.errors import ErrorCode
 from sluicegate.machine.events import RunFailed
+from sluicegate.machine.price import Price
+from sluicegate.machine.run_inputs import ToolDone
 from sluicegate.providers.gate import GateOptions
 from sluicegate.providers.script import Call, Cut, Fail, Pause, Reply, Reset, Say, Status, Think, Unreachable
 from sluicegate.providers.scripted_request import ScriptedRequest
-from sluicegate.runtime.driver import Driver
+from sluicegate.runtime.driver import LEFT, Driver
 from sluicegate.runtime.ledger import MemoryLedger
 from tests.service.harness import DIALECTS, LINKS, over, stack, text_of, virtually
 
@@ -31,6 +35,7 @@ LATE: dict[str, Reply] = {
     "error while it thinks": [Think("Hm"), Fail(retryable=True)],
 }
 ANSWER: Reply = [Say("Here I am.")]
+PRICE = Price(1.0, 4.0, 0.5, 1.0)
 
 
 class Counting:
@@ -51,10 +56,11 @@ class Watching:
     """An observer that keeps the runs."""
 
     def __init__(self) -> None:
+        self.runs: list[Driver] = []
         self.ended_runs: list[Driver] = []
 
     def started(self, driver: Driver) -> None:
-        """Not of interest."""
+        self.runs.append(driver)
 
     def ended(self, driver: Driver) -> None:
         self.ended_runs.append(driver)
@@ -163,6 +169,62 @@ def test_a_stop_ends_the_wait_for_another_attempt() -> None:
             frames = (await exchange.answer()).frames
             assert frames[-1]["error"]["code"] == "CANCELLED"
             assert trio.current_time() == began
+        assert brain.asked == 1
+
+    virtually(test)
+
+
+UNASKED: dict[str, Reply] = {
+    "for its time": [Status(503, headers={"retry-after": "50"})],
+    "for its time, behind a reply that said what it costs": [Fail(retryable=True)],
+    "for a place": [],
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("wait", UNASKED)
+def test_a_request_that_was_never_sent_costs_nothing(wait: str, dialect: str) -> None:
+    async def test() -> None:
+        ledger, watching = MemoryLedger(), Watching()
+        gate = GateOptions(concurrent_requests=1)
+        waits: Reply = UNASKED[wait] or [Pause(100)]
+        async with stack(
+            Counting(waits), dialect=dialect, retries=2, gate=gate, ledger=ledger, observers=[watching]
+        ) as served:
+            if wait == "for a place":
+                await served.chat("first")
+                await trio.sleep(0.2)
+            exchange = await served.chat("word " * 400)
+            await trio.sleep(0.2)
+            watching.runs[-1].cancel(LEFT)
+            assert (await exchange.answer()).error["code"] == "CANCELLED"
+            settled = ledger.settlements[0]
+            assert (settled.outcome, settled.usage, settled.cost) == (ErrorCode.CANCELLED, Usage(), 0.0)
+            assert watching.ended_runs[0].record.cost == 0.0
+
+    virtually(test)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_step_that_begins_as_its_run_ends_costs_nothing(dialect: str) -> None:
+    """The last tool and the stop come in the same moment."""
+
+    async def test() -> None:
+        ledger = MemoryLedger()
+        brain = Counting([Say("Let me see."), Call("get_weather", {"city": "Oslo"})], ANSWER)
+        async with stack(brain, dialect=dialect, ledger=ledger, prices={"model-of-scripted": PRICE}) as served:
+            exchange = await (await served.chat("word " * 400)).head()
+            driver = served.driver(exchange)
+            while not (calls := driver.run._started):
+                await trio.lowlevel.checkpoint()
+            told = driver.run.usage
+            driver.tell(ToolDone(*calls, "Rain."))
+            driver.cancel(LEFT)
+            await exchange.answer()
+            step = driver.record.steps[0]
+            assert step.usage == told == ledger.settlements[0].usage
+            assert ledger.settlements[0].cost == step.cost
+            assert told.output_tokens > 0
         assert brain.asked == 1
 
     virtually(test)

@@ -18,6 +18,7 @@ from ..machine.errors import ErrorCode, RunError
 from ..machine.events import Event, RunFailed, RunStarted, StepStarted, Terminal
 from ..machine.run import Run
 from ..machine.run_inputs import Begin, Cancel, Input, OpenUpstream, Output, StartTools, UpstreamFailed
+from ..machine.run_table import State
 from ..machine.usage import estimate_prompt_tokens
 from ..providers.base import NO_TRACE, Body, ProviderError
 from ..providers.route import Candidate, Route, Turns
@@ -122,11 +123,11 @@ class Driver:
                 self.tell(Begin())
                 while (wanted := await self._next_step()) is not None:
                     turns = self._begin_step(wanted)
-                    goes_on = True
-                    while goes_on:
+                    while True:
                         candidate = await self._next_candidate(turns)
                         try:  # here, not in a coroutine of its own: each one more is woken with every token
-                            goes_on = await self._attempt(candidate, turns, wanted)
+                            if not await self._attempt(candidate, turns, wanted):
+                                break
                         finally:
                             candidate.gate.release()
                 nursery.cancel_scope.cancel()
@@ -142,6 +143,8 @@ class Driver:
 
     def tell(self, happened: Input) -> None:
         """Hand an input to the machine and perform what comes of it. Synchronous; after the end it does nothing."""
+        if isinstance(happened, Cancel) and self._is_unasked:
+            happened = UpstreamFailed(happened.error)  # what was never sent costs nothing
         if self._opening is not None and self.run.terminal is None:
             for delta in self._take_opening():  # silent ones, but they may tell what the request has cost
                 self.run.receive(delta)
@@ -250,6 +253,11 @@ class Driver:
                 self.answered.set()
                 return
 
+    @property
+    def _is_unasked(self) -> bool:
+        """Whether the request of a step is not sent yet: it waits for its turn, a place or another attempt."""
+        return self.run.state is State.CALLING and self._opening is None
+
     async def _next_step(self) -> OpenUpstream | None:
         """Wait for the tools of a step; return the next request, or None after the terminal event."""
         while self._wanted is None and self.run.terminal is None:
@@ -332,6 +340,7 @@ class Driver:
             return False
         again = self._is_listening(self.run.step) and turns.goes_on(failure)
         if again:
+            self._opening = None
             name, model = attempt.candidate.gate.name, attempt.candidate.model
             fields = Fallback(self.run.run_id, name, model, failure.code, failure.reason)
             log.warning("a provider failed before its first word; another attempt follows", extra={"fields": fields})
