@@ -56,8 +56,8 @@ def measured(browser: Browser, served: Served, question: str) -> tuple[float, ..
     before = _held(devtools)
     shown.evaluate(WATCHING)
     ask(shown, question)
-    expect(shown.locator(".message")).to_have_count(4)
-    expect(shown.locator(".message:last-child .usage")).to_be_visible(timeout=120_000)
+    # Not with `expect`, which describes the whole page to itself again and again, in the page's own thread.
+    shown.wait_for_selector(".message:nth-child(4) .usage", timeout=120_000)
     found = shown.evaluate("() => watched")
     held = _held(devtools) - before
     shown.close()

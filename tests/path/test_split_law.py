@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from tests.laws import byte_by_byte, chunkings, near_boundaries, splits2
 from tests.path import path, recorded
@@ -78,7 +78,7 @@ def test_any_cuts(key: str) -> None:
     data = stream.read()
     tried = 0
 
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
     @given(reads=chunkings(data))
     def law(reads: list[bytes]) -> None:
         nonlocal tried

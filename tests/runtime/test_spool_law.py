@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -323,7 +323,7 @@ class Books(RuleBasedStateMachine):
 def test_any_sequence_of_what_may_happen(note: Callable[[str], None]) -> None:
     Books.steps.clear()
     # Hypothesis would call a busy machine a fault of ours.
-    calm = settings(max_examples=EXAMPLES, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow])
+    calm = settings(max_examples=EXAMPLES, stateful_step_count=40)
     run_state_machine_as_test(Books, settings=calm)
     note(f"spool: {dict(Books.steps)} in {EXAMPLES} random lives")
     for what in ("intend", "settle", "close", "crash", "torn", "recovered", "refused", "dropped"):

@@ -3,7 +3,7 @@ import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 
-import { Blocks } from "../page/markdown/blocks.js";
+import { Blocks, GROUP } from "../page/markdown/blocks.js";
 import { Highlighter } from "../page/markdown/highlight.js";
 import { languageOf } from "../page/markdown/languages.js";
 import { Markdown } from "../page/markdown/Markdown.js";
@@ -68,7 +68,7 @@ describe("a text that grows", () => {
     const first = new Map<number, Element>();
     const text = times(2, ANSWER);
     const page = grow(text, (grown) => {
-      const blocks = [...grown.firstElementChild!.children];
+      const blocks = [...grown.querySelectorAll(".md-group > *")];
       for (const [at, block] of blocks.slice(0, -2).entries()) expect(block).toBe(first.get(at) ?? block);
       blocks.slice(0, -2).forEach((block, at) => first.set(at, block));
     });
@@ -95,6 +95,23 @@ describe("a text that grows", () => {
     expect(costs[2]!.parsed).toBeLessThanOrEqual(2 * open);
   });
 
+  test("is rendered again by its last groups of blocks, and wholly only for a definition", () => {
+    const blocks = new Blocks();
+    let [before, text] = [blocks.take("", true), ""];
+    const add = (more: string) => {
+      before = blocks.take(text, true);
+      text += more;
+      const after = blocks.take(text, true);
+      return [before.filter((group, at) => group !== after[at]).length, after.length] as const;
+    };
+    for (let at = 0; at < 20 * GROUP; at++) expect(add(`Paragraph ${at}, of [this].\n\n`)[0]).toBeLessThanOrEqual(1);
+    expect(add("[this]: https://example.com\n\n")).toEqual([20, 20]);
+    expect(blocks.take(text, true).flat().every(({ definitions }) => definitions.includes("example.com"))).toBe(true);
+    for (let at = 0; at < GROUP; at++) expect(add("More.\n\n")[0]).toBeLessThanOrEqual(1);
+    const [grown, ended] = [blocks.take(text, true), blocks.take(text, false)];
+    expect(grown.filter((group, at) => group !== ended[at]).length).toBeLessThanOrEqual(1);
+  });
+
   test("and is one fence of 5,000 lines is read once, by lines", () => {
     const code = Array.from({ length: 5_000 }, (_, at) => `const x${at} = "${at}"; // ${at}`).join("\n");
     const text = `\`\`\`js\n${code}`;
@@ -102,7 +119,7 @@ describe("a text that grows", () => {
     let renewed = 0;
     let before = highlighter.take("");
     for (let end = 0; end < text.length; end += 100) {
-      const [block] = blocks.take(text.slice(0, end), true);
+      const [[block] = []] = blocks.take(text.slice(0, end), true);
       const chunks = highlighter.take(code.slice(0, Math.max(0, end - 6)));
       renewed += chunks.filter((chunk, at) => chunk !== before[at]).length;
       before = chunks;

@@ -79,7 +79,7 @@ describe("no text throws", () => {
       if (String(file).startsWith("Another")) throw new RangeError("Maximum call stack size exceeded");
       real(root, file);
     });
-    const [first, second, third] = show(text, 1).firstElementChild!.children;
+    const [first, second, third] = show(text, 1).querySelector(".md-group")!.children;
     expect([first!.innerHTML, second!.textContent, third!.innerHTML]).toEqual(["One <em>block</em>.", "Another *one*.", "A third."]);
     vi.spyOn(fence, "openingAt").mockImplementation(() => {
       throw new RangeError("Maximum call stack size exceeded");

@@ -2,7 +2,7 @@ import { renderToStaticMarkup } from "react-dom/server";
 
 import { Markdown, Whole } from "../page/markdown/Markdown.js";
 
-/** The markup of a text, the ids of React left out. */
+/** The markup of a text, the ids of React and the groups of blocks left out. */
 export function markup(text: string, isGrowing: boolean): string {
   return neutral(renderToStaticMarkup(<Markdown text={text} isGrowing={isGrowing} />));
 }
@@ -13,7 +13,9 @@ export function wholeMarkup(text: string): string {
   return neutral(renderToStaticMarkup(<div className="md"><Whole source={source} prefix="_R_0_-" /></div>));
 }
 
-export const neutral = (html: string): string => html.replace(/_[Rr]_\w*_-/g, "id-");
+export const neutral = (html: string): string =>
+  html.replace(/_[Rr]_\w*_-/g, "id-").replace(/(<div class="md">)<div class="md-group">(.*)<\/div>(?=<\/div>$)/s, (_, md, blocks) =>
+    md + blocks.replaceAll('</div><div class="md-group">', ""));
 
 /** Each visible character with the names of the elements around it; what is no text but visible counts as one. */
 export function visible(html: string): string[] {

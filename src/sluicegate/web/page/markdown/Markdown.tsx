@@ -2,7 +2,7 @@ import { memo, useId, useMemo, useState } from "react";
 import ReactMarkdown from "react-markdown";
 import type { PluggableList } from "unified";
 
-import { Blocks, type BlockSource } from "./blocks.js";
+import { Blocks, type BlockSource, type Group } from "./blocks.js";
 import { CodeBlock } from "./CodeBlock.js";
 import { COMPONENTS, safeUrl } from "./elements.js";
 import { fenceOf } from "./fence.js";
@@ -34,12 +34,20 @@ interface Props {
 function AllBlocks({ text, isGrowing }: Props) {
   const [blocks] = useState(() => new Blocks());
   const prefix = `${useId()}-`;
-  return blocks.take(text, isGrowing).map((block, at) => (
-    <Plain key={at} text={block.source}>
-      <Block {...block} prefix={prefix} />
-    </Plain>
-  ));
+  return blocks.take(text, isGrowing).map((group, at) => <GroupOfBlocks key={at} group={group} prefix={prefix} />);
 }
+
+const GroupOfBlocks = memo(function GroupOfBlocks({ group, prefix }: { readonly group: Group; readonly prefix: string }) {
+  return (
+    <div className="md-group">
+      {group.map((block, at) => (
+        <Plain key={at} text={block.source}>
+          <Block {...block} prefix={prefix} />
+        </Plain>
+      ))}
+    </div>
+  );
+});
 
 const Block = memo(function Block({ source, definitions, isFence, prefix }: BlockSource & { readonly prefix: string }) {
   const fence = isFence ? fenceOf(source) : undefined;

@@ -17,6 +17,11 @@ interface Done {
   readonly labels: ReadonlySet<string>;
 }
 
+/** Blocks that follow each other, so many that a page need not look at each of a long text's. */
+export type Group = readonly BlockSource[];
+
+export const GROUP = 32;
+
 /**
  * The top-level blocks of a text that grows, its line ends being line feeds. A block that more text can no longer change
  * is split off for good and never read again; the one that is open is read again with each line that it gets. A fence is
@@ -31,12 +36,17 @@ export class Blocks {
   #text = "";
   #done: Done[] = [];
   #definitions = new Map<string, string>();
+  #full: Group[] = []; // of blocks that are done, made when so many definitions were known
+  #fullBy = 0;
   #hasFootnotes = false;
   #start = 0; // of the block that is open
   #read = 0; // the first line that was not read yet
 
-  /** The blocks of `given`, in order. What it costs is what was added, where `given` begins with what it was last time. */
-  take(given: string, isGrowing: boolean): readonly BlockSource[] {
+  /**
+   * The blocks of `given`, in order. What it costs is what was added, where `given` begins with what it was last time: a
+   * group is the same as then, unless blocks were added to it or a definition was.
+   */
+  take(given: string, isGrowing: boolean): readonly Group[] {
     if (!given.startsWith(this.#given)) this.#forget();
     // A carriage return may be half of a line's end.
     const taken = given.endsWith("\r") ? given.length - 1 : given.length;
@@ -49,10 +59,10 @@ export class Blocks {
 
   #forget(): void {
     [this.#given, this.#text, this.#done, this.#definitions] = ["", "", [], new Map()];
-    [this.#hasFootnotes, this.#start, this.#read] = [false, 0, 0];
+    [this.#hasFootnotes, this.#start, this.#read, this.#full] = [false, 0, 0, []];
   }
 
-  #finish(rest: string): readonly BlockSource[] {
+  #finish(rest: string): readonly Group[] {
     const tail = this.#text.slice(this.#start) + rest;
     if (openingAt(tail, 0)) {
       if (!this.#hasFootnotes) return this.#resolve([tail], this.#definitions);
@@ -61,7 +71,7 @@ export class Blocks {
       const definitions = collect(tail, [tree], new Map(this.#definitions));
       if (!this.#hasFootnotes && !hasFootnotes(tree)) return this.#resolve(sourcesOf(tail, sectionsOf(tail, tree)), definitions);
     }
-    return [{ source: this.#text + rest, definitions: "", isFence: false }];
+    return [[{ source: this.#text + rest, definitions: "", isFence: false }]];
   }
 
   /** Split off what the whole lines of the text can no longer change. */
@@ -101,13 +111,27 @@ export class Blocks {
     return false;
   }
 
-  #resolve(tail: readonly string[], definitions: ReadonlyMap<string, string>): readonly BlockSource[] {
-    return [...this.#done, ...tail.map((source) => ({ source, labels: labelsIn(source) }))].map(({ source, labels }) => ({
-      source,
-      definitions: [...labels].map((label) => definitions.get(label) ?? "").join(""),
-      isFence: openingAt(source, 0) !== undefined,
-    }));
+  #resolve(tail: readonly string[], definitions: ReadonlyMap<string, string>): readonly Group[] {
+    if (definitions.size !== this.#fullBy) [this.#full, this.#fullBy] = [[], definitions.size];
+    for (let end = (this.#full.length + 1) * GROUP; end <= this.#done.length; end += GROUP) {
+      this.#full.push(this.#done.slice(end - GROUP, end).map((block) => resolve(block, definitions)));
+    }
+    const open = this.#done.slice(this.#full.length * GROUP);
+    const rest = [...open, ...tail.map((source) => ({ source, labels: labelsIn(source) }))];
+    const groups = [...this.#full];
+    for (let at = 0; at < rest.length; at += GROUP) {
+      groups.push(rest.slice(at, at + GROUP).map((block) => resolve(block, definitions)));
+    }
+    return groups;
   }
+}
+
+function resolve({ source, labels }: Done, definitions: ReadonlyMap<string, string>): BlockSource {
+  return {
+    source,
+    definitions: [...labels].map((label) => definitions.get(label) ?? "").join(""),
+    isFence: openingAt(source, 0) !== undefined,
+  };
 }
 
 /** Whether a blank line ended a text's last section for good. Lists, code, HTML and footnotes go on behind one. */
