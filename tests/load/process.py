@@ -17,7 +17,7 @@ from tests.service.test_metrics import Scraped
 from tests.sockets.caller import Answer, calling
 from tests.test_cli import serving
 
-PATIENCE: Final = 60.0  # seconds for whatever has to come
+PATIENCE: Final = 120.0  # seconds for whatever has to come
 
 
 class Process:

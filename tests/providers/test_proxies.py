@@ -89,7 +89,7 @@ KEYS = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}
 
 @pytest.mark.parametrize("env", [{}, KEYS])
 def test_the_direct_transport_takes_no_proxy(env: dict[str, str]) -> None:
-    with pytest.raises(BadProxy, match=r"proxy: .*set transport=stock or transport=stock-http2"):
+    with pytest.raises(BadProxy, match=r"upstream\.proxy: .*set transport to stock or stock-http2"):
         from_tables({}, {}, UpstreamOptions(proxy="http://p:1"), env)
     from_tables({}, {}, UpstreamOptions(), env | {"HTTPS_PROXY": "socks5://p"})  # nor looks for one
     for transport in (Transport.STOCK, Transport.STOCK_HTTP2):
@@ -107,6 +107,6 @@ async def test_the_command_says_so_and_ends() -> None:
         [executable, "serve", "--port", "0", "--set", "proxy=http://p:1"], capture_stderr=True, check=False
     )
     said = (ended.stderr or b"").decode()
-    assert ended.returncode == 1
-    assert said.startswith("sluicegate serve: proxy: the direct transport uses none")
+    assert ended.returncode == 2
+    assert said.startswith("sluicegate serve: upstream.proxy: the direct transport uses none")
     assert said.count("\n") == 1

@@ -35,8 +35,10 @@ Build = Literal["released", "ours"]
 Verdict = Literal["fault", "safe"]
 AnyStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 PIECE = b"x" * 16_384
-WAIT = 300.0  # seconds within which a test is over, on whatever machine
-BOUND = 5.0  # seconds within which every trace of a connection is gone
+WAIT = 300.0  # seconds within which a test is over
+# Seconds by which a machine may be late with what is to happen at once. No deadline of `ServerOptions` but those that a
+# test sets is as short, so what waits for one of them is found out. The tests marked `alone` hold what is promised.
+SLACK = 10.0
 
 
 class App:
@@ -234,7 +236,7 @@ class Server:
 
     async def wait_clean(self) -> None:
         """Wait until nothing is left of any connection. Fails, saying what is, if that takes too long."""
-        with trio.move_on_after(BOUND):
+        with trio.move_on_after(SLACK):
             while self.left() != self.clean:
                 await trio.lowlevel.checkpoint()
         assert self.left() == self.clean, f"left behind: {self.left()}, when clean: {self.clean}"
@@ -302,7 +304,7 @@ async def running(
             server.clean = server.left()
             yield server
             server.stop.set()
-            with trio.move_on_after(options.graceful_seconds + 1):
+            with trio.move_on_after(options.graceful_seconds + SLACK):
                 await server.returned.wait()
             assert server.returned.is_set() or build == "released"
             nursery.cancel_scope.cancel()

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from sluicegate.server.options import ServerOptions
-from tests.server.rig import BOUND, WAIT, AnyStream, Certificate, Server, request, running
+from tests.server.rig import SLACK, WAIT, AnyStream, Certificate, Server, request, running
 from tests.server.test_limits import TLS, hear_close
 
 pytestmark = pytest.mark.sockets
@@ -136,7 +136,7 @@ async def test_a_body_that_never_ends_is_not_waited_for() -> None:
     async with refusing(header_seconds=0.2, keep_alive_seconds=0.2) as server:
         async with await server.connect() as stream:
             await stream.send_all(post(10, more=b"abc"))
-            with trio.fail_after(BOUND):
+            with trio.fail_after(SLACK):
                 await hear_close(stream)
         await server.wait_clean()
 

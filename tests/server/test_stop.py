@@ -11,7 +11,7 @@ import trio
 
 from sluicegate.server.options import ServerOptions
 from sluicegate.server.serve import CannotListen, serve
-from tests.server.rig import WAIT, AnyStream, App, Certificate, Server, request, running
+from tests.server.rig import SLACK, WAIT, AnyStream, App, Certificate, Server, request, running
 from tests.server.test_limits import TLS, ask_h2, ask_h2_windowless, ask_h11, hear, hear_close
 
 pytestmark = pytest.mark.sockets
@@ -46,7 +46,7 @@ async def test_a_stop_is_in_time_whatever_clients_do(tls: bool, certificate: Cer
             await streams[-1].send_all(request("/"))
             await hear(streams[-1], b"ok")
         await server.app.until(lambda: len(server.app.produced) == 150)
-        assert await stop(server) < OPTIONS.graceful_seconds + 1
+        assert await stop(server) < OPTIONS.graceful_seconds + SLACK
         assert not server.fell.is_set()
         assert server.app.ended.total() == server.app.begun.total()
         for stream in streams:
@@ -56,7 +56,7 @@ async def test_a_stop_is_in_time_whatever_clients_do(tls: bool, certificate: Cer
 @TLS
 async def test_idle_connections_close_at_once(tls: bool, certificate: Certificate) -> None:
     """H5: each of them held up the stop. So does one that has sent half a head, or nothing."""
-    async with ours(certificate if tls else None) as server:
+    async with ours(certificate if tls else None, ServerOptions(graceful_seconds=SLACK + 1)) as server:
         streams = [await server.dial("http/1.1") for _ in range(5)]
         for stream in streams[:3]:
             await stream.send_all(request("/"))
@@ -65,7 +65,7 @@ async def test_idle_connections_close_at_once(tls: bool, certificate: Certificat
         caller = await server.dial_h2()
         await caller.ask("GET", "/")
         await caller.hear_all()
-        assert await stop(server) < OPTIONS.graceful_seconds / 2
+        assert await stop(server) < SLACK
         for stream in [*streams, caller.stream]:
             await hear_close(stream)
             await trio.aclose_forcefully(stream)

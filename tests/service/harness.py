@@ -443,7 +443,7 @@ def record_bodies(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds; fails after five seconds. For what only the other end of a socket knows."""
-    with trio.fail_after(5):
+    """Wait until `condition` holds; fails after half a minute. For what only the other end of a socket knows."""
+    with trio.fail_after(30):
         while not condition():
             await trio.testing.wait_all_tasks_blocked(0.001)

@@ -10,6 +10,7 @@ import trio
 
 from sluicegate.cli import main
 from tests.providers.origin import Answer, replying, running_origin, start
+from tests.server.rig import Certificate
 
 LISTING = json.dumps({"object": "list", "data": [{"id": "m"}, {"id": "n"}]}).encode()
 SPOOL = '[spool]\ndirectory = "usage"\n'
@@ -98,6 +99,55 @@ def test_what_serve_would_refuse_is_refused(
     assert words in capsys.readouterr().err
     assert main(["serve", "--config", str(file), "--port", "0"]) in (1, 2)
     assert words in capsys.readouterr().err
+
+
+PLACED = {
+    '\n[models.fast]\nuse = ["nobody:m"]\n': "line 3)",
+    '[providers.p]\nvia = "scripted"\n\n[upstream]\ndefault_model = "x"\n[models.y]\nuse = ["p:m"]\n': "line 5)",
+    "[providers.p]\n": "line 1)",
+    '[server]\nport = 1\nhost = "0.0.0.0"\n': "line 3)",
+    '[upstream]\nproxy = "http://127.0.0.1:1"\n': "line 2)",
+}
+
+
+@pytest.mark.parametrize(("text", "place"), PLACED.items())
+def test_what_only_the_rooms_find_has_its_place(
+    text: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    for command in ("check", "serve"):
+        assert main([command, "--config", str(file)]) == 2
+        assert capsys.readouterr().err.endswith(f" ({file}, {place}\n")
+
+
+def test_so_it_has_where_it_was_an_argument_or_of_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everywhere = "0.0.0.0"  # noqa: S104 - which is refused
+    assert main(["check", "--host", everywhere]) == 2
+    assert capsys.readouterr().err.endswith(" (an argument)\n")
+    monkeypatch.setenv("SLUICEGATE_SERVER__HOST", everywhere)
+    assert main(["check"]) == 2
+    assert capsys.readouterr().err.endswith(" (in the environment, SLUICEGATE_SERVER__HOST)\n")
+
+
+def test_a_certificate_and_a_directory_that_cannot_be_used_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate = Certificate(tmp_path)
+    pair = ["--certfile", certificate.path, "--keyfile", certificate.path]
+    directory = tmp_path / "not" / "yet"
+    assert main(["check", *pair, "--spool", str(directory)]) == 0
+    assert not directory.parent.exists()
+    assert main(["check", *pair[:3], __file__]) == 2
+    assert f"cannot use certfile {certificate.path} with keyfile {__file__}" in capsys.readouterr().err
+    file = tmp_path / "file"
+    file.touch()
+    for taken in (file, file / "below"):
+        assert main(["check", "--spool", str(taken)]) == 2
+        assert f"usage spool {taken}: cannot be used; name a directory" in capsys.readouterr().err
 
 
 WARNINGS = {

@@ -22,7 +22,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 T = TypeVar("T")
-PATIENCE: Final = 10.0
+PATIENCE: Final = 30.0
 # No look-ups of its own; as root it runs without a sandbox of its own.
 ARGUMENTS: Final = (
     "--no-sandbox",

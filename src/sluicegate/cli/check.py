@@ -14,12 +14,14 @@ from ..providers.models import Models
 from ..providers.options import Via
 from ..providers.sdk import SdkProvider
 from ..providers.table import from_tables
+from ..runtime.spool_files import check_directory
+from ..server.serve import check_certificate
 from ..settings import BadSettings, Settings
 from ..settings.report import effective
 from ..tools.loading import load
 from .access import access_of
 from .advice import advice
-from .settings import add_settings, settings_of
+from .settings import add_settings, placing, settings_of
 
 SECONDS = 10.0  # that a provider has to answer
 UNAUTHORIZED = (401, 403)
@@ -39,10 +41,14 @@ def run_check(options: argparse.Namespace) -> int:
     """
     try:
         settings = settings_of(options)
-        access_of(settings)
+        with placing(options):
+            access_of(settings)
+            models = from_tables(settings.providers, settings.models, settings.upstream, os.environ)
         if settings.tools:
             load(settings.tools)
-        models = from_tables(settings.providers, settings.models, settings.upstream, os.environ)
+        check_certificate(settings.server)
+        if settings.spool is not None:
+            check_directory(settings.spool.directory)
         told = list(advice(settings, models, options.nginx))
     except BadSettings as error:
         for fault in error.faults:

@@ -31,7 +31,7 @@ from ..tools.loading import load
 from ..tools.registry import Registry
 from .access import access_of
 from .advice import no_keys
-from .settings import settings_of
+from .settings import placing, settings_of
 from .telemetry import observing
 
 log = logging.getLogger(__name__)
@@ -63,13 +63,15 @@ def run_serve(options: argparse.Namespace) -> int:
         settings = settings_of(options)
         configure(settings.log)
         tools = load(settings.tools) if settings.tools else demo
-        access = access_of(settings)
+        with placing(options):
+            access = access_of(settings)
+            models = from_tables(settings.providers, settings.models, settings.upstream, os.environ)
         keys = settings.access.keys
         if keys is not None and not KeyFile(keys).read():
             log.warning("access.keys: %s", no_keys(keys))
         budgets = Budgets(settings.limits)
         with observing(settings, tools) as observers, _ledger(settings.spool, budgets) as ledger:
-            trio.run(_serve, settings, tools, ledger, access, budgets, observers)
+            trio.run(_serve, settings, models, tools, ledger, access, budgets, observers)
     except BadSettings as error:
         for fault in error.faults:
             print(f"sluicegate serve: {fault}", file=sys.stderr)
@@ -91,13 +93,13 @@ def _ledger(options: SpoolOptions | None, budgets: Budgets) -> Iterator[Ledger]:
 
 async def _serve(
     settings: Settings,
+    models: Models,
     tools: Registry,
     ledger: Ledger,
     access: Access,
     budgets: Budgets,
     observers: Sequence[Observer],
 ) -> None:
-    models = from_tables(settings.providers, settings.models, settings.upstream, os.environ)
     service = Service(
         models,
         tools,

@@ -2,12 +2,15 @@
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..providers.dialects import DIALECTS
-from ..settings import Settings, names, read
+from ..providers.proxies import BadProxy
+from ..providers.table import BadTable
+from ..settings import BadSettings, Settings, names, placed, read
 from ..wire.upstream.profiles import PROFILES
 
 CONFIG_VARIABLE = "SLUICEGATE_CONFIG"
@@ -60,12 +63,27 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """Return the settings of arguments, environment and file. Raises BadSettings. Blocks while it reads."""
+    return read(config_of(options), _arguments(options))
+
+
+@contextmanager
+def placing(options: argparse.Namespace) -> Iterator[None]:
+    """Within, what a room finds wrong with settings raises BadSettings, which names the places where they were set."""
+    try:
+        yield
+    except (BadSettings, BadTable, BadProxy) as error:
+        faults = error.faults if isinstance(error, BadSettings) else [str(error)]
+        file, arguments = config_of(options), _arguments(options)
+        raise BadSettings(placed(fault, file, arguments) for fault in faults) from None
+
+
+def _arguments(options: argparse.Namespace) -> Mapping[str, Any]:
     flags = [
         Setting(names.path_of(name), getattr(options, flag))
         for flag, name in _FLAGS.items()
         if getattr(options, flag) is not None
     ]
-    return read(config_of(options), _nested([*flags, *options.settings]))
+    return _nested([*flags, *options.settings])
 
 
 def config_of(options: argparse.Namespace) -> Path | None:

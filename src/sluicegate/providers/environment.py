@@ -65,7 +65,7 @@ def proxies_of(options: UpstreamOptions, env: Mapping[str, str]) -> Proxies:
     if options.transport is not Transport.DIRECT:
         return Proxies.of_setting(options.proxy) if options.proxy else Proxies.of_environment(env)
     if options.proxy:
-        raise BadProxy("proxy: the direct transport uses none; set transport=stock or transport=stock-http2 as well")
+        raise BadProxy("upstream.proxy: the direct transport uses none; set transport to stock or stock-http2, too")
     return Proxies({})
 
 

@@ -41,6 +41,13 @@ def read_segment(directory: Path, number: int) -> Iterator[Line]:
                 yield read
 
 
+def check_directory(directory: Path) -> None:
+    """Look whether a spool may be there, and change nothing. Raises SpoolError if it could not be written."""
+    there = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise SpoolError(f"usage spool {directory}: cannot be used; name a directory that may be written to.")
+
+
 def lock_directory(directory: Path) -> int:
     """Make the directory if need be and take it for this process; return the descriptor that holds it until closed.
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 import trio
+from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.typing import ASGIFramework
 
@@ -16,7 +17,7 @@ from . import fast_path
 from .options import SafeConfig, ServerOptions
 from .refusal import Refuse
 
-__all__ = ["CannotListen", "ServerOptions", "serve", "signalled"]
+__all__ = ["CannotListen", "ServerOptions", "check_certificate", "serve", "signalled"]
 BACKLOG = 1024  # connections that wait to be accepted
 
 
@@ -59,7 +60,7 @@ async def serve(
 def _configure(options: ServerOptions, refuse: Refuse | None, on_eviction: Callable[[], None]) -> SafeConfig:
     config = SafeConfig(options, refuse, on_eviction)
     config.certfile, config.keyfile = options.certfile, options.keyfile
-    _check_certificate(config)
+    check_certificate(options)
     # Bound here, because Hypercorn would raise from inside its nurseries.
     config.bind = [f"fd://{listen(options)}"]
     config.backlog = BACKLOG
@@ -73,11 +74,14 @@ def _configure(options: ServerOptions, refuse: Refuse | None, on_eviction: Calla
     return config
 
 
-def _check_certificate(config: SafeConfig) -> None:
-    certfile, keyfile = config.certfile, config.keyfile
+def check_certificate(options: ServerOptions) -> None:
+    """Read the certificate and its key, if there are any. Raises CannotListen if they are no pair. Blocks meanwhile."""
+    certfile, keyfile = options.certfile, options.keyfile
     if (certfile is None) != (keyfile is None):
         given, missing = ("certfile", "keyfile") if certfile else ("keyfile", "certfile")
         raise CannotListen(f"{given} is set but {missing} is not: give both for TLS, or none for clear text")
+    config = Config()
+    config.certfile, config.keyfile = certfile, keyfile
     try:
         config.create_ssl_context()
     except (OSError, ssl.SSLError) as error:

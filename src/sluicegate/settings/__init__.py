@@ -2,6 +2,6 @@
 
 from .model import Settings
 from .problems import BadSettings
-from .reading import read
+from .reading import placed, read
 
-__all__ = ["BadSettings", "Settings", "read"]
+__all__ = ["BadSettings", "Settings", "placed", "read"]

@@ -1,10 +1,11 @@
 """Reads settings: arguments before the environment, the environment before the file, the file before the defaults."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
@@ -12,6 +13,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConf
 from .model import NESTED, PREFIX, Settings
 from .places import Place, line_of
 from .problems import BadSettings, in_words
+
+_NAME: Final = re.compile(r"([a-z]\w*(?:\.[\w-]+|\[\d+\])*): ")
+_PART: Final = re.compile(r"[\w-]+")
 
 
 def read(file: Path | None = None, arguments: Mapping[str, Any] | None = None) -> Settings:
@@ -46,6 +50,17 @@ def read(file: Path | None = None, arguments: Mapping[str, Any] | None = None) -
     if unknown:
         raise BadSettings(unknown)
     return settings
+
+
+def placed(fault: str, file: Path | None = None, arguments: Mapping[str, Any] | None = None) -> str:
+    """Return `fault`, which a room has found later on, with the place of the setting whose name it begins with, as
+    `read` tells it; without one, as it is. Raises BadSettings if `file` cannot be read. Blocks meanwhile.
+    """
+    name = _NAME.match(fault)
+    if name is None:
+        return fault
+    place = tuple(int(part) if part.isdigit() else part for part in _PART.findall(name[1]))
+    return fault + _where(place, file, _text(file), arguments or {}) if place[0] in Settings.model_fields else fault
 
 
 def _text(file: Path | None) -> str:
