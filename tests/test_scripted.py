@@ -16,6 +16,7 @@ import trio
 from anthropic import APIStatusError, AsyncAnthropic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from openai import AsyncOpenAI
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from trio.testing import MockClock
@@ -47,6 +48,7 @@ from sluicegate.providers.scripted_request import OfferedTool, Returned, Said, S
 pytestmark = pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 
 DIALECTS = ["openai_chat", "openai_responses", "anthropic_messages"]
+CUT = {"length", "max_output_tokens", "max_tokens"}  # the dialects' reasons
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 
@@ -156,7 +158,7 @@ async def ask_messages(client: httpx2.AsyncClient, turn: Turn, retries: int) -> 
     heard = Heard()
     sdk = AsyncAnthropic(api_key="k", base_url="http://x", http_client=client, max_retries=retries)
     async with sdk.messages.stream(
-        model="m", max_tokens=9, messages=messages, tools=tools, system=[{"type": "text", "text": "Be nice."}]
+        model="m", max_tokens=4096, messages=messages, tools=tools, system=[{"type": "text", "text": "Be nice."}]
     ) as stream:
         whole = await stream.get_final_message()
     for block in whole.content:
@@ -248,7 +250,7 @@ async def test_the_finish_reason_and_raw_deltas_can_be_scripted(dialect: str) ->
     heard = await ask(dialect, ScriptedTransport([reply]))
     assert heard.calls == [("one", {"x": 1}), ("two", {})]
     assert heard.ids == ["a", "b"]
-    assert heard.reason in {"length", "max_output_tokens", "max_tokens"}
+    assert heard.reason in CUT
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -647,6 +649,39 @@ def test_the_demo_shows_what_answers_look_like(dialect: str) -> None:
             assert len(heard.text.split()) > least
 
     on_virtual_time(run)
+
+
+def terse(most: int) -> Brain:
+    """The demo's, of which no more is asked than that."""
+    return lambda request: demo_brain(replace(request, max_output_tokens=most))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("question", ["What can Markdown do?", "What is the weather in Oslo?", "Hello there"])
+def test_the_demo_says_no_more_than_it_may(question: str, dialect: str) -> None:
+    async def run() -> None:
+        whole = await ask(dialect, ScriptedTransport(demo_brain), Turn(question, tools=OFFERED))
+        for most in (1, 5, 12, whole.usage[1] - 1, whole.usage[1], whole.usage[1] + 1):
+            heard = await ask(dialect, ScriptedTransport(terse(most)), Turn(question, tools=OFFERED))
+            assert heard.usage[1] <= most
+            assert whole.reasoning.startswith(heard.reasoning)
+            assert whole.text.startswith(heard.text)
+            assert (heard.reason in CUT) == (most < whole.usage[1])
+            if heard.reason in CUT:
+                assert heard.calls == []
+            else:
+                assert heard == whole
+
+    on_virtual_time(run)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_scripted_model_hears_how_much_it_may_say(dialect: str) -> None:
+    for name in {"anthropic_messages": ["max_tokens"], "openai_responses": ["max_output_tokens"]}.get(
+        dialect, ["max_tokens", "max_completion_tokens"]
+    ):
+        body = json.dumps({"model": "m", "stream": True, name: 7}).encode()
+        assert decode_request(dialect, body).max_output_tokens == 7
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

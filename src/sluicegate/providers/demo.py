@@ -10,7 +10,7 @@ import msgspec
 from .demo_arguments import Filled, fill
 from .demo_tour import long_answer, tour
 from .demo_words import Facts, read, spoken, stems
-from .script import Action, Call, Reply, Say
+from .script import Action, Call, Reply, Say, shortened
 from .scripted_request import OfferedTool, Returned, ScriptedRequest
 
 WORDS_PER_SECOND: Final = 30.0
@@ -36,8 +36,12 @@ def demo_brain(request: ScriptedRequest) -> Reply:
 
     With tool results: a sentence with what they say. Asked for Markdown, or for a long answer: that. With a tool that
     fits the last user message: a sentence and its calls, one for each thing asked about. Else a paragraph about itself
-    that repeats the question.
+    that repeats the question. Never more words than the request allows.
     """
+    return shortened(_reply(request), request.max_output_tokens)
+
+
+def _reply(request: ScriptedRequest) -> Reply:
     if request.results:
         return [_say(" ".join(map(_told, request.results)))]
     facts = read(request.question)

@@ -18,6 +18,7 @@ from ..machine.deltas import (
     End,
     Failure,
     Finish,
+    FinishReason,
     ReasoningDelta,
     RefusalDelta,
     SignatureDelta,
@@ -139,6 +140,26 @@ def perform(reply: Reply, *, call_prefix: str = "call", input_tokens: int = 1) -
     if counting:
         yield UsageDelta(output_tokens=output_tokens)
     yield End()
+
+
+def shortened(reply: Reply, most: int | None) -> Reply:
+    """Return `reply` as a model gives it that may say no more than `most` tokens (None: any), each of a word: its text
+    is cut off there, and a call that does not fit is left out.
+    """
+    if most is None:
+        return reply
+    kept: list[Action] = []
+    for action in reply:
+        words = cut_words(action.text, 1) if isinstance(action, Say | Think | Refuse) else []
+        spoken = _called(action, "", 0) if isinstance(action, Call) else words
+        cost = sum(not isinstance(each, CallEnd) for each in spoken)
+        if cost > most:
+            if isinstance(action, Say | Think | Refuse):
+                kept.append(msgspec.structs.replace(action, text="".join(words[:most])))
+            return [*kept, Finish(FinishReason.LENGTH, "")]
+        most -= cost
+        kept.append(action)
+    return kept
 
 
 def _moments(reply: Reply, call_prefix: str) -> Iterator[Moment]:

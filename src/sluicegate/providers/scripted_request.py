@@ -33,7 +33,7 @@ class ScriptedRequest(msgspec.Struct, frozen=True):
     """A request to a provider.
 
     `dialect` is the module name of its wire, `results` are those since the last user message, `include_usage` is
-    Chat's `stream_options.include_usage`.
+    Chat's `stream_options.include_usage`, `max_output_tokens` what the dialect calls so, None for no limit.
     """
 
     dialect: str
@@ -42,6 +42,7 @@ class ScriptedRequest(msgspec.Struct, frozen=True):
     tools: tuple[OfferedTool, ...] = ()
     results: tuple[Returned, ...] = ()
     include_usage: bool = False
+    max_output_tokens: int | None = None
 
     @property
     def question(self) -> str:
@@ -108,6 +109,9 @@ class _Body(msgspec.Struct):
     instructions: str | None = None
     tools: list[_Tool] | None = None
     stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Body)
@@ -164,7 +168,9 @@ def decode_request(dialect: str, body: bytes) -> ScriptedRequest:
             reader.read(item)
     tools = tuple(_tool(tool) for tool in asked.tools or ())
     usage = asked.stream_options is not None and asked.stream_options.include_usage
-    return ScriptedRequest(dialect, asked.model, tuple(reader.messages), tools, tuple(reader.results), usage)
+    caps = (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens)
+    most = min((cap for cap in caps if cap is not None), default=None)
+    return ScriptedRequest(dialect, asked.model, tuple(reader.messages), tools, tuple(reader.results), usage, most)
 
 
 def _tool(tool: _Tool) -> OfferedTool:
