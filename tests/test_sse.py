@@ -322,6 +322,7 @@ def test_vectors_give_retry_with_the_event_that_follows_it() -> None:
         assert at_event == [event["retry"] for event in vector["expected"]], vector["name"]
 
 
+@pytest.mark.once
 def test_recorded_streams_with_every_line_end() -> None:
     total = 0
     for number, stream in enumerate(streams()):
@@ -381,6 +382,7 @@ def test_any_bytes_in_any_reads_give_what_the_reference_gives(data: bytes, limit
 # Cost.
 
 
+@pytest.mark.once
 def test_cost_is_linear_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts the bytes that the decoder touches in what it holds, so that no clock is needed."""
     monkeypatch.setattr(sse, "bytearray", CountedBytearray, raising=False)
@@ -460,6 +462,7 @@ class CountedBytearray(bytearray):
         return super().partition(separator)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("unit", [b"x", b"data: x\n", b"data\n", b": hm\n", b"id: 77\n", b"zz\n", b"\r", b"\n\n"])
 def test_endless_input_is_held_within_the_limit(unit: bytes) -> None:
     limit, read = 1 << 16, unit * (4096 // len(unit))
@@ -530,6 +533,7 @@ def test_frames_are_byte_exact() -> None:
     assert encode_comment(b"a\nb\r\nc") == b": a\n: b\n: c\n\n"
 
 
+@pytest.mark.once
 def test_a_stream_of_many_event_names_keeps_its_cache_small_and_its_names_right() -> None:
     names = [f"e{n}" for n in range(200)] + ["n" * 200, " lead"]
     stream = b"".join(b"event: %b\ndata: {}\n\n" % name.encode() for name in names)

@@ -197,6 +197,7 @@ def check_documents(document: dict[str, Any], seed: int) -> None:
     trio.run(main)
 
 
+@pytest.mark.once
 def test_5000_documents_reach_the_tool_if_and_only_if_they_are_valid() -> None:
     COUNTS.clear()
     check_documents()

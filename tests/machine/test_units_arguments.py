@@ -30,6 +30,7 @@ def test_fragments_join_to_the_arguments_however_they_are_cut(text: str, at: lis
     assert settle(cut(text, at)) == (text, None)
 
 
+@pytest.mark.once
 @given(texts(), st.data())
 @example(json.dumps(TRICKY), None)
 def test_case_34_every_true_prefix_of_an_object_is_truncated(text: str, data: Any) -> None:

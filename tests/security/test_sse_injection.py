@@ -103,6 +103,7 @@ def one_event(data: bytes) -> SseEvent:
     return found
 
 
+@pytest.mark.once
 def test_whatever_a_text_holds_it_stays_one_event() -> None:
     tried = 0
     for text in texts():

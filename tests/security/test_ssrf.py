@@ -137,6 +137,7 @@ async def canary(folder: Path) -> AsyncIterator[Canary]:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.once
 @LINKS
 def test_no_url_of_a_request_is_ever_connected_to(socket: bool, tmp_path: Path) -> None:
     async def main() -> None:

@@ -97,6 +97,7 @@ def around_escapes(data: bytes) -> list[int]:
     return sorted(found)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_split_of_a_pair_is_read(dialect: str) -> None:
     """Between any two code units, over deltas, and between any two bytes of an escape, over reads."""

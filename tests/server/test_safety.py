@@ -211,6 +211,7 @@ async def test_the_released_hypercorn_has_fault(fault: Fault, certificate: Certi
         assert verdict == "fault"
 
 
+@pytest.mark.once
 @each_fault
 async def test_ours_has_not_however_often(
     fault: Fault, certificate: Certificate, caplog: pytest.LogCaptureFixture

@@ -162,6 +162,7 @@ def limited(requests: int) -> Limits:
     return Limits(LimitOptions(address=Rates(requests_per_minute=requests)))
 
 
+@pytest.mark.once
 @LINKS
 @pytest.mark.parametrize(
     ("trusted", "sent"),

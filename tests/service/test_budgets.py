@@ -102,6 +102,7 @@ class Oracle:
         )
 
 
+@pytest.mark.once
 @given(ACTS, LIMITS, LIMITS, LIMITS)
 @settings(max_examples=1_000, deadline=None)
 def test_a_run_is_over_budget_if_and_only_if_the_sums_are(

@@ -180,6 +180,7 @@ def test_who_comes_back_to_a_silent_run_gets_its_headers_at_once() -> None:
 # --- what is not there
 
 
+@pytest.mark.once
 def test_a_thousand_guesses_are_answered_alike() -> None:
     """Ids that nobody was given: the same bytes for each, whatever is near them, and none of any run's."""
 

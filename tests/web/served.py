@@ -64,7 +64,7 @@ def brain(request: ScriptedRequest) -> Reply:
             fast = float(rate) > 500  # than which a timer cannot be much faster
             return [Say(words(int(number)), words=8 if fast else 1, rate=float(rate))]
         case ["tell", number, "sentences"]:
-            return [Say(" ".join(f"This is sentence {at}." for at in range(int(number))), rate=100)]
+            return [Pause(1), Say(" ".join(f"This is sentence {at}." for at in range(int(number))), rate=25)]
         case ["write", number, "sections", "at", rate]:
             return [Say(sections(int(number)), words=8, rate=float(rate))]
         case ["hang"]:

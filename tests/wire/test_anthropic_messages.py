@@ -232,6 +232,7 @@ def test_case_29_anthropic_text_after_a_call_is_kept_in_its_place() -> None:
         assert got == order
 
 
+@pytest.mark.once
 def test_case_30_anthropic_every_split_of_a_reply_gives_the_same() -> None:
     deltas = check_splits(sse(*RICH))
     crlf = sse(*RICH).replace(b"\n", b"\r\n")
@@ -1152,6 +1153,7 @@ def test_recorded_streams_give_what_was_expected() -> None:
         assert got == {name: recorded.expected[name] for name in got}, recorded.name
 
 
+@pytest.mark.once
 def test_recorded_streams_may_be_cut_anywhere() -> None:
     for recorded in streams("anthropic"):
         data = recorded.read()

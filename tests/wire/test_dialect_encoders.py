@@ -308,6 +308,7 @@ def test_the_openai_sdk_reads_any_reply_in_chat_completions(
     assert whole.usage.completion_tokens_details.reasoning_tokens == usage.reasoning_tokens
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=60)
 @given(parts_of_a_reply, reasons, usages)
 def test_the_openai_sdk_reads_any_reply_in_responses(
@@ -347,6 +348,7 @@ def test_the_openai_sdk_reads_any_reply_in_responses(
     assert figures.output_tokens_details.reasoning_tokens == (usage.reasoning_tokens or 0)
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=60)
 @given(parts_of_a_reply, reasons, usages)
 def test_the_anthropic_sdk_reads_any_reply(parts: list[Told], reason: FinishReason, usage: UsageDelta) -> None:

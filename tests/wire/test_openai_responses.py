@@ -382,6 +382,7 @@ def test_case_29_responses_text_after_a_call_streamed_or_whole() -> None:
     assert texts_of(whole) == ["one", "two"]
 
 
+@pytest.mark.once
 def test_case_30_responses_every_split() -> None:
     assert_splits(
         b"".join(

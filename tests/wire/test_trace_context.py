@@ -31,6 +31,7 @@ def test_what_is_encoded_is_decoded(parent: TraceParent) -> None:
     assert decode_traceparent([encode_traceparent(parent).encode()]) == parent
 
 
+@pytest.mark.once
 @settings(max_examples=1_000)
 @given(st.data())
 def test_what_is_broken_in_one_place_is_not_there(data: st.DataObject) -> None:
@@ -97,6 +98,7 @@ def test_the_state_goes_along_if_it_is_right(values: list[bytes], state: str) ->
     assert decode_tracestate(values) == state
 
 
+@pytest.mark.once
 @settings(max_examples=1_000)
 @given(st.lists(st.one_of(st.binary(max_size=300), st.from_regex(rb"[a-z0-9]{1,3}=[ -~]{1,5}(,[a-z]=[ -~]){0,3}"))))
 def test_no_state_can_break_a_request(values: list[bytes]) -> None:

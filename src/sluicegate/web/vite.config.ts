@@ -3,6 +3,9 @@ import { fileURLToPath } from "node:url";
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
 
+/** Tests with the builds of libraries that check themselves, and so throw more often. */
+const CHECKED = "test/markdownThrows.test.tsx";
+
 /** The page, into `static/`, which is committed: who installs the Python package needs no Node. */
 export default defineConfig({
   root: "page",
@@ -23,9 +26,11 @@ export default defineConfig({
   server: { proxy: { "^/(chat|runs|models)": "http://127.0.0.1:8000" } },
   test: {
     root: ".",
-    include: ["test/**/*.test.{ts,tsx}"],
     setupFiles: ["test/seed.ts"],
     testTimeout: 600_000, // for a slow machine
-    execArgv: ["--conditions=development"], // the builds of libraries that check themselves
+    projects: [
+      { extends: true, test: { name: "shipped", include: ["test/**/*.test.{ts,tsx}"], exclude: [CHECKED] } },
+      { extends: true, test: { name: "checked", include: [CHECKED], execArgv: ["--conditions=development"] } },
+    ],
   },
 });
