@@ -18,7 +18,7 @@ from tests.sockets.h2_caller import H2Caller
 
 pytestmark = pytest.mark.sockets
 STALLED = 0.3  # seconds that a client may take nothing
-OPTIONS = ServerOptions(write_seconds=STALLED, header_seconds=0.3, keep_alive_seconds=60, graceful_seconds=0.5)
+OPTIONS = ServerOptions(write_seconds=STALLED, header_seconds=0.3, keep_alive_seconds=2 * WAIT, graceful_seconds=0.5)
 MEMORY = 1_000_000  # bytes that a stalled client may have had produced for it
 Ask = Callable[[Server, str], Awaitable[AnyStream]]
 

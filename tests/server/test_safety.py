@@ -193,7 +193,7 @@ async def facing(fault: Fault, build: Build, certificate: Certificate) -> AsyncI
         app.add_url_rule("/", "answer", _answer)
     with trio.fail_after(WAIT):
         # H1 is about who wants to stop, so there no deadline of ours may be what ends it.
-        options = dataclasses.replace(OPTIONS, write_seconds=60.0) if fault.attack is stop_reading else OPTIONS
+        options = dataclasses.replace(OPTIONS, write_seconds=2 * WAIT) if fault.attack is stop_reading else OPTIONS
         async with running(build, options, certificate if fault.tls else None, app) as server:
             yield server
 

@@ -56,7 +56,9 @@ async def test_a_stop_is_in_time_whatever_clients_do(tls: bool, certificate: Cer
 @TLS
 async def test_idle_connections_close_at_once(tls: bool, certificate: Certificate) -> None:
     """H5: each of them held up the stop. So does one that has sent half a head, or nothing."""
-    async with ours(certificate if tls else None, ServerOptions(graceful_seconds=SLACK + 1)) as server:
+    async with ours(
+        certificate if tls else None, ServerOptions(graceful_seconds=2 * SLACK, close_seconds=2 * SLACK)
+    ) as server:
         streams = [await server.dial("http/1.1") for _ in range(5)]
         for stream in streams[:3]:
             await stream.send_all(request("/"))

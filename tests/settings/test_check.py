@@ -105,6 +105,8 @@ PLACED = {
     '\n[models.fast]\nuse = ["nobody:m"]\n': "line 3)",
     '[providers.p]\nvia = "scripted"\n\n[upstream]\ndefault_model = "x"\n[models.y]\nuse = ["p:m"]\n': "line 5)",
     "[providers.p]\n": "line 1)",
+    '[models.gpt-4]\nuse = ["scripted:m"]\n[models."gpt-4.1"]\nuse = ["nobody:m"]\n': "line 4)",
+    '[models."a/b:c"]\nuse = ["nobody:m"]\n': "line 2)",
     '[server]\nport = 1\nhost = "0.0.0.0"\n': "line 3)",
     '[upstream]\nproxy = "http://127.0.0.1:1"\n': "line 2)",
 }
@@ -123,14 +125,17 @@ def test_what_only_the_rooms_find_has_its_place(
 
 
 def test_so_it_has_where_it_was_an_argument_or_of_the_environment(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everywhere = "0.0.0.0"  # noqa: S104 - which is refused
     assert main(["check", "--host", everywhere]) == 2
     assert capsys.readouterr().err.endswith(" (an argument)\n")
     monkeypatch.setenv("SLUICEGATE_SERVER__HOST", everywhere)
-    assert main(["check"]) == 2
-    assert capsys.readouterr().err.endswith(" (in the environment, SLUICEGATE_SERVER__HOST)\n")
+    file = tmp_path / "s.toml"
+    file.write_text("[server]\nport = 1\n")
+    for others in ([], ["--config", str(file)], ["--config", str(file), "--port", "2"]):
+        assert main(["check", *others]) == 2
+        assert capsys.readouterr().err.endswith(" (in the environment, SLUICEGATE_SERVER__HOST)\n")
 
 
 def test_a_certificate_and_a_directory_that_cannot_be_used_are_told(

@@ -149,13 +149,15 @@ def shortened(reply: Reply, most: int | None) -> Reply:
     if most is None:
         return reply
     kept: list[Action] = []
+    most = max(most, 0)
     for action in reply:
         words = cut_words(action.text, 1) if isinstance(action, Say | Think | Refuse) else []
         spoken = _called(action, "", 0) if isinstance(action, Call) else words
         cost = sum(not isinstance(each, CallEnd) for each in spoken)
         if cost > most:
             if isinstance(action, Say | Think | Refuse):
-                kept.append(msgspec.structs.replace(action, text="".join(words[:most])))
+                cut = msgspec.structs.replace(action, text="".join(words[:most]))
+                kept.append(msgspec.structs.replace(cut, signature="") if isinstance(cut, Think) else cut)
             return [*kept, Finish(FinishReason.LENGTH, "")]
         most -= cost
         kept.append(action)

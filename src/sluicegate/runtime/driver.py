@@ -255,7 +255,7 @@ class Driver:
 
     @property
     def _is_unasked(self) -> bool:
-        """Whether the request of a step is not sent yet: it waits for its turn, a place or another attempt."""
+        """Whether nobody is asked for the step yet: it waits for its turn, a place at the gate, or another attempt."""
         return self.run.state is State.CALLING and self._opening is None
 
     async def _next_step(self) -> OpenUpstream | None:

@@ -43,8 +43,8 @@ def read_segment(directory: Path, number: int) -> Iterator[Line]:
 
 def check_directory(directory: Path) -> None:
     """Look whether a spool may be there, and change nothing. Raises SpoolError if it could not be written."""
-    there = next(place for place in (directory, *directory.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    there = next(place for place in (directory, *directory.absolute().parents) if os.path.exists(place))
+    if not there.is_dir() or not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         raise SpoolError(f"usage spool {directory}: cannot be used; name a directory that may be written to.")
 
 

@@ -25,6 +25,19 @@ def line_of(text: str, place: Place) -> int | None:
     return None
 
 
+def place_of(text: str, dotted: str) -> Place:
+    """Return the innermost place that `text` sets of what messages call `dotted`, such as models.m.use[0]; () if it
+    sets none. Names may have dots of their own.
+    """
+    found: Place = ()
+    for place in _lines(text):
+        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)[1:]
+        rest = dotted.removeprefix(name)
+        if rest != dotted and rest[:1] in ("", ".", "["):
+            found = max(found, place, key=len)
+    return found
+
+
 def _lines(text: str) -> Mapping[Place, int]:
     found: dict[Place, int] = {}
     table: Place = ()

@@ -11,11 +11,10 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
 from .model import NESTED, PREFIX, Settings
-from .places import Place, line_of
+from .places import Place, line_of, place_of
 from .problems import BadSettings, in_words
 
-_NAME: Final = re.compile(r"([a-z]\w*(?:\.[\w-]+|\[\d+\])*): ")
-_PART: Final = re.compile(r"[\w-]+")
+_NAME: Final = re.compile(r"([a-z]\w*)([.\[]\S*?)?: ")
 
 
 def read(file: Path | None = None, arguments: Mapping[str, Any] | None = None) -> Settings:
@@ -43,7 +42,7 @@ def read(file: Path | None = None, arguments: Mapping[str, Any] | None = None) -
         settings = Sources(**(arguments or {}))
     except ValidationError as error:
         faults = [
-            in_words(each) + _where(each["loc"], file, text, arguments or {})
+            in_words(each) + (_outside(each["loc"], arguments or {}) or _inside(file, line_of(text, each["loc"])))
             for each in error.errors(include_url=False)
         ]
         raise BadSettings([*faults, *unknown]) from None
@@ -57,10 +56,12 @@ def placed(fault: str, file: Path | None = None, arguments: Mapping[str, Any] | 
     `read` tells it; without one, as it is. Raises BadSettings if `file` cannot be read. Blocks meanwhile.
     """
     name = _NAME.match(fault)
-    if name is None:
+    if name is None or name[1] not in Settings.model_fields:
         return fault
-    place = tuple(int(part) if part.isdigit() else part for part in _PART.findall(name[1]))
-    return fault + _where(place, file, _text(file), arguments or {}) if place[0] in Settings.model_fields else fault
+    dotted, text = fault[: name.end() - 2], _text(file)
+    return fault + (
+        _outside(tuple(dotted.split(".")), arguments or {}) or _inside(file, line_of(text, place_of(text, dotted)))
+    )
 
 
 def _text(file: Path | None) -> str:
@@ -76,14 +77,17 @@ def _text(file: Path | None) -> str:
     return text
 
 
-def _where(place: Place, file: Path | None, text: str, arguments: Mapping[str, Any]) -> str:
+def _outside(place: Place, arguments: Mapping[str, Any]) -> str:
     if _has(arguments, place):
         return " (an argument)"
     for length in range(len(place), 0, -1):
         variable = PREFIX + NESTED.join(str(part) for part in place[:length]).upper()
         if variable in os.environ:
             return f" (in the environment, {variable})"
-    line = line_of(text, place)
+    return ""
+
+
+def _inside(file: Path | None, line: int | None) -> str:
     return f" ({file}, line {line})" if line is not None else f" ({file})" if file is not None else ""
 
 

@@ -112,6 +112,15 @@ describe("a text that grows", () => {
     expect(grown.filter((group, at) => group !== ended[at]).length).toBeLessThanOrEqual(1);
   });
 
+  test("is rendered with the last definitions, also behind an end that was none", () => {
+    const blocks = new Blocks();
+    const text = `${times(2 * GROUP, "Of [this].")}\n\n[this]: https://example.com/whole`;
+    for (const end of [text.length - 6, text.length]) {
+      const shown = blocks.take(text.slice(0, end), false);
+      expect(shown).toEqual(new Blocks().take(text.slice(0, end), false));
+    }
+  });
+
   test("and is one fence of 5,000 lines is read once, by lines", () => {
     const code = Array.from({ length: 5_000 }, (_, at) => `const x${at} = "${at}"; // ${at}`).join("\n");
     const text = `\`\`\`js\n${code}`;

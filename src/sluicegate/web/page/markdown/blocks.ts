@@ -54,7 +54,9 @@ export class Blocks {
     this.#given = given.slice(0, taken);
     this.#split();
     if (isGrowing) return this.#resolve(growingBlocks(this.#text.slice(this.#start)), this.#definitions);
-    return this.#finish(plain(given.slice(taken)));
+    const groups = this.#finish(plain(given.slice(taken)));
+    this.#fullBy = -1; // it knew definitions that may yet grow
+    return groups;
   }
 
   #forget(): void {
