@@ -20,7 +20,8 @@ def data_of(frames: list[bytes]) -> list[bytes]:
 def check_log(data: list[bytes], message: str) -> list[Frame]:
     """Check the data lines of a cancelled run, and return its frames: one terminal, the last, CANCELLED, and its usage.
 
-    Each complete reply costs what the provider said, the one that was cut what we estimate, and then that is marked.
+    Each complete reply costs what the provider said, the one that was cut what we estimate, and then that is marked; a
+    step of which nothing came may have ended before anybody was asked, and then costs nothing.
     """
     assert data.count(b"[DONE]") == 1
     assert data[-1] == b"[DONE]"
@@ -33,8 +34,10 @@ def check_log(data: list[bytes], message: str) -> list[Frame]:
     last = frames[max(at for at, frame in enumerate(frames) if frame.step or at == 0) :]
     words = "".join((frame.content or "") + (frame.tool_call or {}).get("delta", "") for frame in last)
     guessed = estimate_tokens(len(words.encode())) if cut else 0
-    assert usage.get("estimated", False) is bool(cut)
+    is_asked: bool = usage.get("estimated", False)
+    assert is_asked <= bool(cut)
+    assert is_asked or not cut or len(last) == len(("step", "terminal"))
     assert usage["output_tokens"] == complete * SPENT.output_tokens + guessed
     spent = complete * SPENT.input_tokens  # nothing, where the client left before the first step
-    assert usage["input_tokens"] > spent if cut else usage["input_tokens"] == spent
+    assert usage["input_tokens"] > spent if is_asked else usage["input_tokens"] == spent
     return frames
