@@ -106,6 +106,7 @@ PLACED = {
     '[providers.p]\nvia = "scripted"\n\n[upstream]\ndefault_model = "x"\n[models.y]\nuse = ["p:m"]\n': "line 5)",
     "[providers.p]\n": "line 1)",
     '[models.gpt-4]\nuse = ["scripted:m"]\n[models."gpt-4.1"]\nuse = ["nobody:m"]\n': "line 4)",
+    '[providers.p]\nvia = "scripted"\n[providers."p.q"]\nvia = "scripted"\n': "line 3)",
     '[models."a/b:c"]\nuse = ["nobody:m"]\n': "line 2)",
     '[server]\nport = 1\nhost = "0.0.0.0"\n': "line 3)",
     '[upstream]\nproxy = "http://127.0.0.1:1"\n': "line 2)",

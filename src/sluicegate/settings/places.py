@@ -30,11 +30,12 @@ def place_of(text: str, dotted: str) -> Place:
     sets none. Names may have dots of their own.
     """
     found: Place = ()
+    longest = 0
     for place in _lines(text):
         name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)[1:]
         rest = dotted.removeprefix(name)
-        if rest != dotted and rest[:1] in ("", ".", "["):
-            found = max(found, place, key=len)
+        if len(name) > longest and rest != dotted and rest[:1] in ("", ".", "["):
+            found, longest = place, len(name)
     return found
 
 
