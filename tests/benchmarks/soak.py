@@ -39,7 +39,7 @@ FIRST: Final = 100  # clients before the service is seen clean
 FULL: Final = 20  # long replies after which the service keeps as much of ended runs as it may
 QUIET: Final = 30.0  # seconds until nothing is left at the end
 LIMITS: Final = {"memory": (0.05, 8 * MIB), "tasks": (0.1, 10), "threads": (0.1, 2), "descriptors": (0.1, 10)}
-STOP_SECONDS: Final = SERVICE.drain_seconds + 5.0
+STOP_SECONDS: Final = SERVICE.drain_seconds + 2.0
 
 
 class Sample(NamedTuple):

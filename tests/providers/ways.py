@@ -22,7 +22,7 @@ from tests.providers.proxy import Manner, Proxy, running_proxy
 
 AnyTransport: TypeAlias = TrioTransport | StockTransport
 
-BOUND: Final = 10.0  # seconds within which what is left by a request has to be gone
+BOUND: Final = 2.0  # seconds within which what is left by a request has to be gone
 DIALECTS: Final = ("openai_chat", "openai_responses", "anthropic")
 REQUEST: Final = Request("m", (UserMessage((TextPart("hello"),)),))
 
